@@ -1,0 +1,28 @@
+"""What every test may ask for: real vectors, and randomness that can be replayed."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of test vectors: PICKAXE_VECTORS, or ../shared/vectors beside the project."""
+    folder = Path(os.environ.get("PICKAXE_VECTORS", ROOT.parent / "shared" / "vectors"))
+    if not folder.is_dir():
+        pytest.skip(f"no test vectors in {folder}: set PICKAXE_VECTORS to their folder")
+    return folder
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Seeded randomness. PICKAXE_SEED replays a run; the seed of a failing test is printed with its report."""
+    seed = int(os.environ.get("PICKAXE_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"PICKAXE_SEED={seed} {request.node.nodeid}")
+    return random.Random(seed)
