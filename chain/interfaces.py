@@ -1,7 +1,8 @@
 """What the P2P layer asks of a node, as Protocols, so that neither imports the other.
 
-Synchronous members are cheap reads of memory and safe on the event loop while the writer thread works. Asynchronous ones go through the writer
-thread or the disk. Bytes from peers are handed over unparsed: whoever owns the chain parses them, in its own thread.
+Synchronous members are cheap reads of memory and safe on the event loop while the writer thread works. Asynchronous
+ones go through the writer thread or the disk. Bytes from peers are handed over unparsed: whoever owns the chain parses
+them, in its own thread.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class HeaderInfo(NamedTuple):
 
 
 class Verdict(Enum):
-    """What became of something that a peer sent. Only INVALID is the peer's fault; MUTATED is too, but says nothing about the hash."""
+    """What became of something that a peer sent. Only INVALID is the peer's fault; MUTATED is too, but says nothing
+    about the hash."""
 
     ACCEPTED = auto()
     DUPLICATE = auto()  #: had it already
@@ -56,7 +58,8 @@ class HeadersOutcome:
 
 @dataclass(frozen=True, slots=True)
 class BlockOutcome:
-    """Judged only once the block has been connected, if it could be: a peer's pong after a block means this is known."""
+    """Judged only once the block has been connected, if it could be: a peer's pong after a block means this is
+    known."""
 
     verdict: Verdict
     hash: BlockHash | None = None
@@ -112,13 +115,15 @@ class ChainReader(Protocol):
     def ancestor(self, block_hash: bytes, height: int) -> HeaderInfo | None: ...
 
     def locator(self, block_hash: bytes | None = None) -> list[BlockHash]:
-        """From that header back to genesis, thinning out (BIP-less, Core's CBlockLocator); from the best header without an argument."""
+        """From that header back to genesis, thinning out (BIP-less, Core's CBlockLocator); from the best header without
+        an argument."""
 
     def fork_height(self, locator: Sequence[bytes]) -> Height:
         """Height of the first locator entry in the active chain; 0 when there is none."""
 
     def missing_blocks(self, block_hash: bytes, limit: int, *, window: int = 1024) -> list[HeaderInfo]:
-        """On the way from our active chain to that header, lowest first: blocks not on disk, at most `window` above the last one in common."""
+        """On the way from our active chain to that header, lowest first: blocks not on disk, at most `window` above the
+        last one in common."""
 
     def is_initial_block_download(self) -> bool: ...
 
@@ -161,7 +166,9 @@ class NodeForPeers(ChainReader, ChainWriter, TransactionPool, Protocol):
 class NodeEvents(Protocol):
     """What the P2P layer is told. Called on the event loop, in the order in which things happened."""
 
-    def on_tip_changed(self, tip: HeaderInfo, connected: Sequence[BlockHash], disconnected: Sequence[BlockHash]) -> None: ...
+    def on_tip_changed(
+        self, tip: HeaderInfo, connected: Sequence[BlockHash], disconnected: Sequence[BlockHash]
+    ) -> None: ...
 
     def on_transaction_accepted(self, transaction: MempoolTransaction) -> None: ...
 

@@ -1,7 +1,8 @@
 """Reading ECDSA signatures the way the chain always has.
 
-Before BIP66 blocks carried signatures in many shapes that only resemble DER; consensus keeps accepting those below the BIP66 height. This
-reader finds R and S in the same way as Core's `ecdsa_signature_parse_der_lax`, so that the same signatures pass.
+Before BIP66 blocks carried signatures in many shapes that only resemble DER; consensus keeps accepting those below the
+BIP66 height. This reader finds R and S in the same way as Core's `ecdsa_signature_parse_der_lax`, so that the same
+signatures pass.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def _integer(data: bytes, pos: int) -> tuple[bytes, int] | None:
 def parse_der_lax(signature: bytes) -> bytes | None:
     """R and S as 64 bytes (big-endian, 32 each), or None if there is no way to read them.
 
-    Values of 2**256 or more, or at least the group order, turn the whole signature into zeros: well-formed, and never valid.
+    Values of 2**256 or more, or at least the group order, turn the whole signature into zeros: well-formed, and never
+    valid.
     """
     data = signature
     if not data or data[0] != 0x30:

@@ -41,14 +41,16 @@ def _tag_state(tag: str) -> hashlib._Hash:
 
 
 def tagged_hash(tag: str, data: bytes) -> bytes:
-    """BIP340 tagged hash: SHA-256(SHA-256(tag) || SHA-256(tag) || data), 32 bytes. The tag's block is hashed once and copied."""
+    """BIP340 tagged hash: SHA-256(SHA-256(tag) || SHA-256(tag) || data), 32 bytes. The tag's block is hashed once and
+    copied."""
     state = _tag_state(tag).copy()
     state.update(data)
     return state.digest()
 
 
 def siphash24(k0: int, k1: int, data: bytes) -> int:
-    """SipHash-2-4 of `data` under a 128-bit key given as two u64; a u64. Short transaction ids (BIP152) and filters (BIP158)."""
+    """SipHash-2-4 of `data` under a 128-bit key given as two u64; a u64. Short transaction ids (BIP152) and filters
+    (BIP158)."""
     v0, v1, v2, v3 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
     tail = len(data) & ~7
     last = int.from_bytes(data[tail:], "little") | (len(data) & 0xFF) << 56

@@ -43,7 +43,9 @@ def _f(j: int, x: int, y: int, z: int) -> int:
     return x ^ (y | ~z)
 
 
-def _line(state: tuple[int, ...], words: list[int], orders: list[list[int]], constants: tuple[int, ...], functions: range) -> tuple[int, ...]:
+def _line(
+    state: tuple[int, ...], words: list[int], orders: list[list[int]], constants: tuple[int, ...], functions: range
+) -> tuple[int, ...]:
     a, b, c, d, e = state
     for j, function in enumerate(functions):
         for word in orders[j]:
@@ -57,7 +59,7 @@ def _line(state: tuple[int, ...], words: list[int], orders: list[list[int]], con
 def ripemd160(data: bytes) -> bytes:
     """RIPEMD-160 of `data`, 20 bytes."""
     padded = data + b"\x80" + bytes(-(len(data) + 9) % 64) + (8 * len(data)).to_bytes(8, "little")
-    h = _INITIAL
+    h: tuple[int, ...] = _INITIAL
     for start in range(0, len(padded), 64):
         words = [int.from_bytes(padded[i : i + 4], "little") for i in range(start, start + 64, 4)]
         left = _line(h, words, _LEFT_ORDER, _LEFT_K, range(5))

@@ -1,10 +1,13 @@
-"""secp256k1: verification, signing and tweaking, over libsecp256k1 (through coincurve), or over the `ecdsa` package where that is missing.
+"""secp256k1: verification, signing and tweaking, over libsecp256k1 (through coincurve), or over the `ecdsa` package
+where that is missing.
 
-Both backends answer every call alike; `tests/unit/chain/crypto` holds them against each other. Keys and signatures are bytes in their standard
-encodings: secrets 32 bytes, public keys SEC1 (33 or 65), x-only keys 32 (BIP340), ECDSA signatures DER without the hash-type byte, Schnorr
-signatures 64. Verification answers False to anything malformed; the other functions raise ValueError.
+Both backends answer every call alike; `tests/unit/chain/crypto` holds them against each other. Keys and signatures are
+bytes in their standard encodings: secrets 32 bytes, public keys SEC1 (33 or 65), x-only keys 32 (BIP340), ECDSA
+signatures DER without the hash-type byte, Schnorr signatures 64. Verification answers False to anything malformed; the
+other functions raise ValueError.
 
-PICKAXE_SECP256K1=ecdsa in the environment selects the fallback. It is not constant-time: for tests and for machines without libsecp256k1.
+PICKAXE_SECP256K1=ecdsa in the environment selects the fallback. It is not constant-time: for tests and for machines
+without libsecp256k1.
 """
 
 from __future__ import annotations

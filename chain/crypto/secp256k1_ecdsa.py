@@ -1,6 +1,8 @@
-"""The portable backend of `chain.crypto.secp256k1`, over the pure-Python `ecdsa` package; Schnorr signatures (BIP340) are built on its points.
+"""The portable backend of `chain.crypto.secp256k1`, over the pure-Python `ecdsa` package; Schnorr signatures (BIP340)
+are built on its points.
 
-The oracle of the tests and the fallback where libsecp256k1 has no wheel. Slow, and not constant-time: not for keys that hold money.
+The oracle of the tests and the fallback where libsecp256k1 has no wheel. Slow, and not constant-time: not for keys that
+hold money.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def _point(pubkey: bytes) -> Any:
 
 
 def _serialize(point: Any, compressed: bool = True) -> bytes:
-    x, y = point.x(), point.y()
+    x, y = int(point.x()), int(point.y())
     if compressed:
         return bytes([2 + (y & 1)]) + x.to_bytes(32, "big")
     return b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
@@ -204,7 +206,7 @@ def sign_schnorr(secret: bytes, message: bytes, aux: bytes) -> bytes:
     nonce = _G * k
     if nonce.y() & 1:
         k = ORDER - k
-    r = nonce.x().to_bytes(32, "big")
+    r = int(nonce.x()).to_bytes(32, "big")
     e = int.from_bytes(tagged_hash("BIP0340/challenge", r + xonly + message), "big") % ORDER
     return r + ((k + e * key) % ORDER).to_bytes(32, "big")
 

@@ -1,6 +1,7 @@
 """The libsecp256k1 backend of `chain.crypto.secp256k1`, through the library handle that coincurve carries.
 
-Calls go straight to the C functions: coincurve's classes cost more per call than the curve operations they wrap are worth on the hot path.
+Calls go straight to the C functions: coincurve's classes cost more per call than the curve operations they wrap are
+worth on the hot path.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _signature_parse = lib.secp256k1_ecdsa_signature_parse_compact
 def _compact(der_signature: bytes) -> bytes | None:
     """64 bytes with low S from a lax DER signature, or None.
 
-    The library's own strict reader is no shortcut: it takes an integer with its top bit set for negative, the lax one for unsigned.
+    The library's own strict reader is no shortcut: it takes an integer with its top bit set for negative, the lax one
+    for unsigned.
     """
     compact = parse_der_lax(der_signature)
     return None if compact is None else low_s(compact)
@@ -120,7 +122,8 @@ def _require_32(data: bytes, what: str) -> None:
 
 
 def sign_ecdsa(secret: bytes, digest: bytes, grind: bool = True) -> bytes:
-    """DER signature with RFC 6979 nonce and low S. With `grind`, nonces are retried with Core's counter until R is low: 71 bytes at most."""
+    """DER signature with RFC 6979 nonce and low S. With `grind`, nonces are retried with Core's counter until R is low:
+    71 bytes at most."""
     _require_secret(secret)
     _require_32(digest, "a digest")
     signature = _new("secp256k1_ecdsa_signature *")

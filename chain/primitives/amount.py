@@ -19,7 +19,8 @@ def money_range(value: int) -> bool:
 
 
 def parse_amount(text: str) -> Amount:
-    """Satoshi from decimal coins, exactly; DecodeError for anything but digits with at most eight decimals in the money range."""
+    """Satoshi from decimal coins, exactly; DecodeError for anything but digits with at most eight decimals in the money
+    range."""
     match = _DECIMAL.fullmatch(text.strip())
     if match is None:
         raise DecodeError(f"'{text[:40]}' is not an amount: write it like 0.5 or 12.00000001")

@@ -56,7 +56,11 @@ class Block:
     @property
     def base_size(self) -> int:
         """Bytes without witnesses."""
-        return HEADER_SIZE + len(write_compact_size(len(self.transactions))) + sum(tx.base_size for tx in self.transactions)
+        return (
+            HEADER_SIZE
+            + len(write_compact_size(len(self.transactions)))
+            + sum(tx.base_size for tx in self.transactions)
+        )
 
     @property
     def weight(self) -> int:

@@ -1,7 +1,8 @@
 """A coin (unspent output) packed into bytes: the one form in which it is cached, stored and signed over.
 
-Layout: u64 LE value in satoshi, u32 LE (height << 1 | coinbase), scriptPubKey. The value comes first so that ``coin[:8]`` is what BIP143 and
-BIP341 hash. Bytes keep millions of cached coins small: one object each, nothing for the garbage collector to walk.
+Layout: u64 LE value in satoshi, u32 LE (height << 1 | coinbase), scriptPubKey. The value comes first so that
+``coin[:8]`` is what BIP143 and BIP341 hash. Bytes keep millions of cached coins small: one object each, nothing for the
+garbage collector to walk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The three kinds of failure that every package shares.
 
-Consensus failures (`chain.consensus.errors`), policy refusals (`chain.mempool`) and peer misbehaviour (`p2p`) have classes of their own and never
-derive from these, so that one kind cannot be caught as another.
+Consensus failures (`chain.consensus.errors`), policy refusals (`chain.mempool`) and peer misbehaviour (`p2p`) have
+classes of their own and never derive from these, so that one kind cannot be caught as another.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ class BlockHeader:
         return cls(bytes(data))
 
     @classmethod
-    def build(cls, version: int, prev_hash: bytes, merkle_root: bytes, time: int, nbits: int, nonce: int) -> BlockHeader:
+    def build(
+        cls, version: int, prev_hash: bytes, merkle_root: bytes, time: int, nbits: int, nonce: int
+    ) -> BlockHeader:
         """From its fields; `version` may be given signed or as the same 32 bits unsigned."""
         return cls(
             (version & 0xFFFFFFFF).to_bytes(4, "little")

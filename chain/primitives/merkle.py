@@ -10,7 +10,8 @@ from chain.primitives.types import ZERO_HASH
 
 def merkle_root(hashes: Sequence[bytes]) -> tuple[bytes, bool]:
     """(root, mutated). `mutated` reports two equal hashes side by side on any level: such a list has the root of a
-    different, shorter one (CVE-2012-2459), so a block that shows it must not be remembered as invalid under its hash."""
+    different, shorter one (CVE-2012-2459), so a block that shows it must not be remembered as invalid under its
+    hash."""
     if not hashes:
         return ZERO_HASH, False
     level = list(hashes)
@@ -42,7 +43,8 @@ def merkle_branch(hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def root_from_branch(leaf: bytes, branch: Sequence[bytes], index: int) -> bytes:
-    """The root that a leaf at `index` with these siblings leads to. Miners keep the branch of the coinbase (index 0)."""
+    """The root that a leaf at `index` with these siblings leads to. Miners keep the branch of the coinbase (index
+    0)."""
     node = leaf
     for sibling in branch:
         pair = sibling + node if index & 1 else node + sibling

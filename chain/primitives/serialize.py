@@ -1,9 +1,12 @@
 """Reading and writing Bitcoin's wire types, with bounds.
 
-A `Reader` never allocates more than the bytes it was given, whatever lengths those bytes claim. Integers are little-endian.
+A `Reader` never allocates more than the bytes it was given, whatever lengths those bytes claim. Integers are
+little-endian.
 """
 
 from __future__ import annotations
+
+import builtins
 
 from chain.primitives.errors import DecodeError
 
@@ -77,7 +80,7 @@ class Reader:
             raise DecodeError("ReadCompactSize(): size too large")
         return value
 
-    def var_bytes(self, limit: int = MAX_SIZE) -> bytes:
+    def var_bytes(self, limit: int = MAX_SIZE) -> builtins.bytes:
         """A CompactSize, then that many bytes."""
         return self.bytes(self.compact_size(limit))
 

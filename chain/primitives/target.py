@@ -13,7 +13,9 @@ def decode_nbits(nbits: int) -> tuple[int, bool, bool]:
     mantissa = nbits & 0x007FFFFF
     value = mantissa >> (8 * (3 - exponent)) if exponent <= 3 else mantissa << (8 * (exponent - 3))
     negative = mantissa != 0 and bool(nbits & 0x00800000)
-    overflow = mantissa != 0 and (exponent > 34 or (mantissa > 0xFF and exponent > 33) or (mantissa > 0xFFFF and exponent > 32))
+    overflow = mantissa != 0 and (
+        exponent > 34 or (mantissa > 0xFF and exponent > 33) or (mantissa > 0xFFFF and exponent > 32)
+    )
     return value, negative, overflow
 
 
@@ -45,7 +47,8 @@ def work_from_nbits(nbits: int) -> Work:
 
 
 def difficulty(nbits: int) -> float:
-    """Difficulty relative to Bitcoin's easiest target (0x1d00ffff), by Core's own order of roundings (rpc/blockchain.cpp)."""
+    """Difficulty relative to Bitcoin's easiest target (0x1d00ffff), by Core's own order of roundings
+    (rpc/blockchain.cpp)."""
     shift = nbits >> 24 & 0xFF
     mantissa = nbits & 0x00FFFFFF
     if mantissa == 0:

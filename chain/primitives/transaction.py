@@ -1,7 +1,8 @@
 """Transactions, parsed in one pass over the bytes they came in.
 
-A `Transaction` keeps its fields as parallel lists (`prevouts[i]`, `script_sigs[i]`, … and `values[i]`, `scripts[i]`): that is what the hot paths
-read, and it costs one slice per field. `inputs` and `outputs` build objects for those who would rather have them.
+A `Transaction` keeps its fields as parallel lists (`prevouts[i]`, `script_sigs[i]`, … and `values[i]`, `scripts[i]`):
+that is what the hot paths read, and it costs one slice per field. `inputs` and `outputs` build objects for those who
+would rather have them.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class TxOut(NamedTuple):
 class Transaction:
     """An immutable transaction.
 
-    `version` and `locktime` are u32. `values` are signed 64-bit as on the wire: consensus, not parsing, refuses negative ones.
-    `raw` is the full serialization (BIP144), `stripped` the one without witness.
+    `version` and `locktime` are u32. `values` are signed 64-bit as on the wire: consensus, not parsing, refuses
+    negative ones. `raw` is the full serialization (BIP144), `stripped` the one without witness.
     """
 
     __slots__ = (
@@ -85,7 +86,8 @@ class Transaction:
 
     @classmethod
     def parse_from(cls, buf: bytes, start: int, *, allow_witness: bool = True) -> tuple[Transaction, int]:
-        """Parse one transaction at `start`; returns it and where it ends. DecodeError if it is malformed or cut short."""
+        """Parse one transaction at `start`; returns it and where it ends. DecodeError if it is malformed or cut
+        short."""
         try:
             tx, end = _parse(buf, start, allow_witness)
         except IndexError:
@@ -132,7 +134,9 @@ class Transaction:
     def outputs(self) -> tuple[TxOut, ...]:
         """The outputs as objects."""
         if self._outputs is None:
-            self._outputs = tuple(TxOut(Amount(value), script) for value, script in zip(self.values, self.scripts, strict=True))
+            self._outputs = tuple(
+                TxOut(Amount(value), script) for value, script in zip(self.values, self.scripts, strict=True)
+            )
         return self._outputs
 
     @property
@@ -196,12 +200,14 @@ class Transaction:
         return hash(self.raw)
 
     def __repr__(self) -> str:
-        return f"Transaction({self.txid[::-1].hex()}, {len(self.prevouts)} in, {len(self.values)} out, {len(self.raw)} bytes)"
+        shape = f"{len(self.prevouts)} in, {len(self.values)} out, {len(self.raw)} bytes"
+        return f"Transaction({self.txid[::-1].hex()}, {shape})"
 
 
 def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, int]:
-    """One pass, one cursor. Reading a length past the end raises IndexError; a slice past the end is caught by the caller, since then the
-    cursor is past the end too. Loops over claimed counts end the same way, so nothing is allocated beyond what the buffer holds."""
+    """One pass, one cursor. Reading a length past the end raises IndexError; a slice past the end is caught by the
+    caller, since then the cursor is past the end too. Loops over claimed counts end the same way, so nothing is
+    allocated beyond what the buffer holds."""
     from_bytes = int.from_bytes
     pos = start + 4
     version = from_bytes(buf[start:pos], "little")

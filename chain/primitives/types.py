@@ -1,7 +1,7 @@
 """Names for the values that must not be confused, and the two spellings of a hash.
 
-Hashes are bytes in internal order (the order in which SHA-256d leaves them, the order on the wire). Display order, the byte-reversed hexadecimal
-that users and RPC see, exists only at the edges, in names that end in ``_hex``.
+Hashes are bytes in internal order (the order in which SHA-256d leaves them, the order on the wire). Display order, the
+byte-reversed hexadecimal that users and RPC see, exists only at the edges, in names that end in ``_hex``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ def test_bip340_vectors(backend: ModuleType, vectors: Path) -> None:
     assert len(rows) == 19
     for row in rows:
         public, signature, message = (bytes.fromhex(row[name]) for name in ("public key", "signature", "message"))
-        assert backend.verify_schnorr(public, signature, message) == (row["verification result"] == "TRUE"), row["index"]
+        assert backend.verify_schnorr(public, signature, message) == (row["verification result"] == "TRUE"), row[
+            "index"
+        ]
         if row["secret key"] and len(message) == 32:
             secret = bytes.fromhex(row["secret key"])
             assert backend.xonly_from_secret(secret) == public
