@@ -235,9 +235,9 @@ def _reduce(
         pubkey = script_sig[split + 1 :]
         if len(pubkey) != script_sig[split] or hash160(pubkey) != coin[15:35]:
             return False
-        if not _is_plain(sig, pubkey, flags) and not (
-            len(pubkey) == 65 and pubkey[0] == 4 and _is_plain_signature(sig, flags)
-        ):
+        if not (len(pubkey) == 33 and pubkey[0] in _COMPRESSED) and not (len(pubkey) == 65 and pubkey[0] == 4):
+            return False
+        if not _is_plain_signature(sig, flags):
             return False
         digest = legacy_sighash(txdata, index, coin[12:], sig[-1])
         batch.add_ecdsa(pubkey, sig[:-1], digest, (position, index))
