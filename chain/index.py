@@ -79,6 +79,8 @@ class BlockIndexEntry:
     chain_tx_count: (
         int  #: transactions up to and including this block; 0 while some block on the way was never received
     )
+    _branch: _Branch
+    _median_time: int  # -1: not asked for yet
     sequence_id: int  #: order in which blocks became connectable; the lower wins among equal work
 
     def __init__(self, hash_: BlockHash, raw: bytes, prev: BlockIndexEntry | None, chainwork: Work, nbits: int) -> None:

@@ -71,7 +71,7 @@ class ChainTxData:
     tx_per_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkParams:
     """All that tells one network from another. Times in seconds, amounts in satoshi, hashes in internal order."""
 
@@ -431,7 +431,11 @@ REGTEST = NetworkParams(
 # Our own: Bitcoin's rules from height 1 with BIP54, faster blocks, and a target that follows the hash rate from block
 # to block.
 PICKAXE_GENESIS_TIME = 1795219200  # 2026-11-21 00:00 UTC
-PICKAXE_MESSAGE = b"21/Nov/2026 Pickaxe: a chain that one machine can mine, check and spend on"
+PICKAXE_MESSAGES = {  # network: what its genesis coinbase says
+    "pickaxe": b"21/Nov/2026 Pickaxe: a chain that one machine can mine, check and spend on",
+    "pickaxe-test": b"21/Nov/2026 Pickaxe test: a chain to break things on",
+    "dev": b"21/Nov/2026 Pickaxe dev: a chain of one's own, blocks at once",
+}
 _OWN_INTERVAL_S = 120
 _OWN_LIMIT = 0xFFFF << 216  # 0x1e00ffff
 _DEV_LIMIT = 0x7FFFFF << 232  # 0x207fffff
@@ -443,7 +447,7 @@ PICKAXE = NetworkParams(
     magic=bytes.fromhex("e9d0c1fa"),
     default_port=7425,
     rpc_port=7424,
-    genesis=build_genesis(PICKAXE_MESSAGE, PICKAXE_GENESIS_TIME, 0x1E00FFFF, 0),
+    genesis=build_genesis(PICKAXE_MESSAGES["pickaxe"], PICKAXE_GENESIS_TIME, 0x1E00FFFF, 21434115),
     addresses=AddressPrefixes(55, 117, 183, bytes.fromhex("01da950e"), bytes.fromhex("01da90d3"), "pick"),
     pow_limit=_OWN_LIMIT,
     retargeting=Retargeting.ASERT,
@@ -465,7 +469,7 @@ PICKAXE_TEST = replace(
     magic=bytes.fromhex("ead2c3fb"),
     default_port=17425,
     rpc_port=17424,
-    genesis=build_genesis(b"test " + PICKAXE_MESSAGE, PICKAXE_GENESIS_TIME, 0x1E00FFFF, 0),
+    genesis=build_genesis(PICKAXE_MESSAGES["pickaxe-test"], PICKAXE_GENESIS_TIME, 0x1E00FFFF, 55668117),
     addresses=AddressPrefixes(127, 65, 191, bytes.fromhex("022dbf5e"), bytes.fromhex("022dbb23"), "tpick"),
     is_test_chain=True,
 )
@@ -478,7 +482,7 @@ DEV = replace(
     magic=bytes.fromhex("ebd4c5fc"),
     default_port=27425,
     rpc_port=27424,
-    genesis=build_genesis(b"dev " + PICKAXE_MESSAGE, PICKAXE_GENESIS_TIME, 0x207FFFFF, 0),
+    genesis=build_genesis(PICKAXE_MESSAGES["dev"], PICKAXE_GENESIS_TIME, 0x207FFFFF, 0),
     addresses=AddressPrefixes(90, 30, 217, bytes.fromhex("010aab46"), bytes.fromhex("010aa70c"), "dpick"),
     pow_limit=_DEV_LIMIT,
     retargeting=Retargeting.NONE,

@@ -184,7 +184,8 @@ class VersionBits:
         state = self.state(deployment, entry.prev)
         next_state = self.state(deployment, entry)
         since = self.since(deployment, entry.prev)
-        stats, signalling = None, []
+        stats: Bip9Stats | None = None
+        signalling: list[bool] = []
         if state in (ThresholdState.STARTED, ThresholdState.LOCKED_IN):
             stats, signalling = self.statistics(deployment, entry)
             if state is ThresholdState.LOCKED_IN:

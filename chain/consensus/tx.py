@@ -75,7 +75,7 @@ def is_final(tx: Transaction, height: int, time: int) -> bool:
     locktime = tx.locktime
     if locktime == 0 or locktime < (height if locktime < LOCKTIME_THRESHOLD else time):
         return True
-    return min(tx.sequences) == SEQUENCE_FINAL
+    return min(tx.sequences, default=SEQUENCE_FINAL) == SEQUENCE_FINAL
 
 
 def missing_inputs() -> ConsensusError:
