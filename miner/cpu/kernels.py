@@ -1,0 +1,38 @@
+"""Compiled searches: one per variant and process, machine code cached on disk so that only the first start on a machine
+compiles."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from miner.kernels.generator import Variant
+from miner.kernels.search import build_search
+
+_lock = (
+    threading.Lock()
+)  # Numba compiles one function at a time anyway; the lock keeps two threads from compiling the same one
+_loaded: dict[Variant, Any] = {}
+
+
+def cache_folder() -> Path:
+    """Where kernels and tuning results are kept: $PICKAXE_CACHE, else pickaxe under the user's cache folder."""
+    chosen = os.environ.get("PICKAXE_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pickaxe"
+
+
+def load_search(variant: Variant) -> Any:
+    """The variant's search function (see kernels.search.build_search); a cache folder that cannot be written only costs
+    the compilation."""
+    with _lock:
+        if variant not in _loaded:
+            try:
+                _loaded[variant] = build_search(variant, cache_folder() / "kernels")
+            except OSError:
+                _loaded[variant] = build_search(variant, None)
+        return _loaded[variant]

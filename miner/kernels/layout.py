@@ -1,0 +1,29 @@
+"""Where the kernels find what the host prepared: one array of uint32 words per job, then one row of words per
+midstate."""
+
+from __future__ import annotations
+
+_SCHEDULE_NAMES = ("w16", "w17", "w18_without_nonce", "w19_without_nonce", "w31_job_terms", "w32_job_terms")
+#: Word index of each job constant of the message schedule.
+SCHEDULE = {name: index for index, name in enumerate(_SCHEDULE_NAMES)}
+#: Word index of the target's top 32 bits.
+LIMIT = len(SCHEDULE)
+#: Words before the first midstate row: one cache line.
+JOB_WORDS = 16
+
+_MIDSTATE_NAMES = (
+    *("a4", "e4", "a3", "b3", "c3", "e3", "f3"),
+    *("h4_w4_k4", "h5_w5_k5", "h6_w6_k6", "w16_k16", "w17_k17"),
+    *(f"feed{index}" for index in range(8)),
+)
+#: Word index of each constant within a midstate's row.
+MIDSTATE = {name: index for index, name in enumerate(_MIDSTATE_NAMES)}
+#: Words per midstate row: two cache lines.
+MIDSTATE_WORDS = 32
+
+#: Vectors in a kernel's scratch array: W18..W63 with K added, then W3.
+SCRATCH_VECTORS = 47
+#: The vector that holds W3.
+W3_VECTOR = SCRATCH_VECTORS - 1
+#: Most midstates that one job may carry: beyond this the shared schedule is under a hundredth of the work.
+MAX_MIDSTATES = 64
