@@ -18,8 +18,8 @@ from chain.primitives.types import hash_to_hex
 if TYPE_CHECKING:
     from chain.mempool.pool import Mempool
 
-#: Core's carve-out: beyond the descendant limits one more child of this size with a single ancestor is let in, so that either party of a
-#: contract can bump a shared transaction.
+#: Beyond the descendant limits one more child of at most this size with a single ancestor is let in, so that either
+#: party of a contract can bump a shared transaction (Core's carve-out).
 EXTRA_DESCENDANT_VSIZE: Final = 10_000
 
 

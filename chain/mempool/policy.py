@@ -150,7 +150,7 @@ def check_standard(tx: Transaction, policy: MempoolPolicy) -> None:
                 raise PolicyError("scriptpubkey")
             if not policy.permit_bare_multisig:
                 raise PolicyError("bare-multisig")
-        elif kind is ScriptType.NULL_DATA:
+        elif kind is ScriptType.NULLDATA:
             if len(script) > data_left:
                 raise PolicyError("datacarrier")
             data_left -= len(script)
