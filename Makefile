@@ -42,7 +42,7 @@ fuzz: install-dev    ## differential fuzzing against libbitcoinkernel until the 
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
 
 bench: install-dev   ## every benchmark, one table each
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for name in hash_cpu connect_blocks; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lock: install-dev    ## resolve the dependencies of pyproject.toml anew
 	$(PIP) install uv

@@ -1,0 +1,153 @@
+"""How fast are blocks connected? Ours beside Bitcoin Core's kernel: same file, same run, as a ratio.
+
+    python -m benchmarks.connect_blocks [--rounds 3] [--transactions 60000] [--profile]
+
+The file is a chain of blocks made by `benchmarks.replay_chain`. Each run is a process of its own with a new data folder: it reads the file, connects
+the blocks that make the coins, then is timed while it connects the rest, flush to disk included. Rounds alternate between the candidates and the
+best of each counts, since these machines are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks.replay_chain import ReplayChain, describe, read_blocks, replay_chain
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pickaxe-benchmarks"
+
+
+def connect_ours(path: Path, setup: int, folder: Path, threads: int, profile: bool) -> tuple[float, str]:
+    """(seconds, tip hash) of `chain.chainstate`."""
+    from chain.chainstate import Chainstate
+    from chain.crypto.batch import verifier
+    from chain.params import network
+    from chain.primitives.block import Block
+
+    raws = read_blocks(path)
+    verifier()(bytearray())  # compiled code is loaded at start-up, not while blocks arrive
+    chain = Chainstate(network("regtest"), folder, script_threads=threads)
+    for raw in raws[:setup]:
+        chain.process_block(Block.parse(raw))
+    profiler = cProfile.Profile() if profile else None
+    start = time.perf_counter()
+    if profiler:
+        profiler.enable()
+    for raw in raws[setup:]:
+        chain.process_block(Block.parse(raw))
+    chain.flush()
+    if profiler:
+        profiler.disable()
+    seconds = time.perf_counter() - start
+    tip = chain.tip.hash[::-1].hex()
+    chain.close()
+    if profiler:
+        print_profile(profiler)
+    return seconds, tip
+
+
+def connect_kernel(path: Path, setup: int, folder: Path, threads: int) -> tuple[float, str]:
+    """(seconds, tip hash) of libbitcoinkernel, in-process through its Python binding; the binding's own cost is one call a block."""
+    import pbk
+
+    raws = read_blocks(path)
+    pbk.logging_set_options(pbk.LoggingOptions())
+    options = pbk.ContextOptions()
+    options.set_chainparams(pbk.ChainParameters(pbk.ChainType.REGTEST))
+    context = pbk.Context(options)
+    chain_options = pbk.ChainstateManagerOptions(context, str(folder), str(folder / "blocks"))
+    chain_options.set_worker_threads_num(threads)
+    chain = pbk.ChainstateManager(chain_options)
+    for raw in raws[:setup]:
+        chain.process_block(pbk.Block(raw))
+    start = time.perf_counter()
+    for raw in raws[setup:]:
+        chain.process_block(pbk.Block(raw))
+    tip = str(chain.get_active_chain().block_tree_entries[-1].block_hash)
+    del chain  # flushes
+    return time.perf_counter() - start, tip
+
+
+def print_profile(profiler: cProfile.Profile) -> None:
+    """Where the main thread's time went, by file and by function."""
+    stats = pstats.Stats(profiler)
+    by_file: dict[str, float] = defaultdict(float)
+    for (file, _, name), (_, _, own, _, _) in stats.stats.items():  # type: ignore[attr-defined]
+        by_file[name if file == "~" else file.rsplit("/main/", 1)[-1]] += own
+    total = sum(by_file.values())
+    print("\nwhere the main thread's time goes (profiled: slower than the run above)", file=sys.stderr)
+    for file, own in sorted(by_file.items(), key=lambda item: -item[1])[:22]:
+        print(f"  {100 * own / total:5.1f} %  {file}", file=sys.stderr)
+    stats.stream = sys.stderr  # type: ignore[attr-defined]
+    stats.sort_stats("tottime").print_stats(25)
+
+
+def run_one(arguments: argparse.Namespace) -> None:
+    """In the child: connect once and print one line of JSON."""
+    folder = Path(tempfile.mkdtemp(prefix="connect-blocks-"))
+    try:
+        if arguments.run == "ours":
+            seconds, tip = connect_ours(arguments.file, arguments.setup, folder, arguments.threads, arguments.profile)
+        else:
+            seconds, tip = connect_kernel(arguments.file, arguments.setup, folder, arguments.threads)
+    finally:
+        shutil.rmtree(folder)
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({"seconds": seconds, "tip": tip, "peak_mib": peak_mib}))
+
+
+def spawn(chain: ReplayChain, name: str, threads: int, profile: bool = False) -> dict[str, float | str]:
+    """One run in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.connect_blocks", "--run", name, "--threads", str(threads)]
+    command += ["--file", str(chain.path), "--setup", str(chain.setup_blocks)] + ["--profile"] * profile
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float | str] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--transactions", type=int, default=60_000)
+    parser.add_argument("--profile", action="store_true", help="also show where our time goes")
+    parser.add_argument("--run", choices=["ours", "kernel"], help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=2, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--setup", type=int, default=0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        run_one(arguments)
+        return
+    chain = replay_chain(CACHE, arguments.transactions)
+    print(f"{chain.transactions} transactions in {chain.blocks} blocks; {describe(chain)}")
+    candidates = [("ours", 1), ("ours", 2), ("kernel", 0), ("kernel", 1), ("kernel", 2)]
+    results: dict[tuple[str, int], list[dict[str, float | str]]] = defaultdict(list)
+    for _ in range(arguments.rounds):
+        for candidate in candidates:
+            results[candidate].append(spawn(chain, *candidate))
+    if len({run["tip"] for runs in results.values() for run in runs}) != 1:
+        raise SystemExit("the candidates disagree about the tip: that is a bug, not a measurement")
+    rates = {c: chain.transactions / min(float(run["seconds"]) for run in runs) for c, runs in results.items()}
+    best = max(rate for (name, _), rate in rates.items() if name == "kernel")
+    print(f"{'':26s}{'tx/s':>9s}{'µs/tx':>8s}{'peak MiB':>10s}{'ratio to the kernel’s best':>28s}")
+    for (name, threads), rate in rates.items():
+        label = f"ours, {threads} script threads" if name == "ours" else f"libbitcoinkernel, {threads} workers"
+        peak = max(int(run["peak_mib"]) for run in results[name, threads])
+        print(f"{label:26s}{rate:9.0f}{1e6 / rate:8.1f}{peak:10d}{rate / best:28.2f}")
+    if arguments.profile:
+        spawn(chain, "ours", 2, profile=True)
+
+
+if __name__ == "__main__":
+    main()
