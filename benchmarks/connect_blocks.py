@@ -2,9 +2,9 @@
 
     python -m benchmarks.connect_blocks [--rounds 3] [--transactions 60000] [--profile]
 
-The file is a chain of blocks made by `benchmarks.replay_chain`. Each run is a process of its own with a new data folder: it reads the file, connects
-the blocks that make the coins, then is timed while it connects the rest, flush to disk included. Rounds alternate between the candidates and the
-best of each counts, since these machines are shared.
+The file is a chain of blocks made by `benchmarks.replay_chain`. Each run is a process of its own with a new data
+folder: it reads the file, connects the blocks that make the coins, then is timed while it connects the rest, flush to
+disk included. Rounds alternate between the candidates and the best of each counts, since these machines are shared.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def connect_ours(path: Path, setup: int, folder: Path, threads: int, profile: bo
 
 
 def connect_kernel(path: Path, setup: int, folder: Path, threads: int) -> tuple[float, str]:
-    """(seconds, tip hash) of libbitcoinkernel, in-process through its Python binding; the binding's own cost is one call a block."""
+    """(seconds, tip hash) of libbitcoinkernel, in-process through its Python binding; the binding's own cost is one
+    call a block."""
     import pbk
 
     raws = read_blocks(path)

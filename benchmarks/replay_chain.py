@@ -1,8 +1,8 @@
 """A chain to replay: blocks full of the spends that today's blocks are full of, made once and kept.
 
-On regtest, so that Bitcoin Core's kernel accepts it too: 120 blocks of coinbases to have money, blocks that split it into coins, then the blocks
-that are measured. Each of their transactions spends two coins picked at random from all that are unspent and makes two new ones.
-The file is in Bitcoin's block-file format (magic, u32 size, block).
+On regtest, so that Bitcoin Core's kernel accepts it too: 120 blocks of coinbases to have money, blocks that split it
+into coins, then the blocks that are measured. Each of their transactions spends two coins picked at random from all
+that are unspent and makes two new ones. The file is in Bitcoin's block-file format (magic, u32 size, block).
 """
 
 from __future__ import annotations

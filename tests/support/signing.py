@@ -1,7 +1,7 @@
 """Outputs of every common kind, and the signatures that spend them.
 
-A `Lock` knows its scriptPubKey and how to unlock an input that spends it. Kinds are those that wallets make; odd scripts are built by the
-tests that need them.
+A `Lock` knows its scriptPubKey and how to unlock an input that spends it. Kinds are those that wallets make; odd
+scripts are built by the tests that need them.
 """
 
 from __future__ import annotations
