@@ -1,0 +1,166 @@
+"""JSON-RPC client for a node: Pickaxe's or Bitcoin Core's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from chain.primitives.errors import UserError
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 120.0
+MAX_COOKIE_BYTES = 4096
+RPC_METHOD_NOT_FOUND = -32601
+RPC_INVALID_ADDRESS_OR_KEY = -5
+RPC_IN_WARMUP = -28
+WARMUP_WAIT_S = 60.0
+
+
+class NodeError(UserError):
+    """The node cannot be reached or used. One line: what to check."""
+
+
+class RpcError(Exception):
+    """The node's answer to a call is an error. `code` and `message` are the node's."""
+
+    def __init__(self, method: str, code: int, message: str) -> None:
+        super().__init__(f"{method}: {message} (code {code})")
+        self.method = method
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class NodeAddress:
+    """Where the node listens and how to log in: a cookie file, or user and password."""
+
+    url: str
+    cookie: Path | None = None
+    user: str | None = None
+    password: str | None = None
+
+    def auth(self) -> aiohttp.BasicAuth | None:
+        """Credentials, read anew each time: a node makes a new cookie at every start."""
+        if self.user is not None:
+            return aiohttp.BasicAuth(self.user, self.password or "", encoding="utf-8")
+        if self.cookie is None:
+            return None
+        try:
+            with self.cookie.open("rb") as file:
+                text = file.read(MAX_COOKIE_BYTES).decode().strip()
+        except FileNotFoundError as error:
+            raise NodeError(
+                f"no node is running here: {self.cookie} is missing. Start one with `pickaxe node`, "
+                "or give --rpc-cookie or --rpc-user"
+            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise NodeError(f"the cookie {self.cookie} cannot be read: {error}") from error
+        user, colon, password = text.partition(":")
+        if not colon:
+            raise NodeError(f"{self.cookie} is not a node's cookie: it holds no 'user:password'")
+        return aiohttp.BasicAuth(user, password, encoding="utf-8")
+
+
+class RpcClient:
+    """Calls and batches over one HTTP session. Use as an async context manager."""
+
+    def __init__(self, address: NodeAddress) -> None:
+        parts = urlsplit(address.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise NodeError(f"'{address.url}' is not a node's address: write it like http://127.0.0.1:8332")
+        self.address = address
+        self._session: aiohttp.ClientSession | None = None
+        self._next_id = 0
+
+    async def __aenter__(self) -> RpcClient:
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+        self._session = aiohttp.ClientSession(auth=self.address.auth(), timeout=timeout)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(self, method: str, *params: object) -> Any:
+        """The result of one call; RpcError for the node's own errors, NodeError when it cannot be reached."""
+        deadline = asyncio.get_running_loop().time() + WARMUP_WAIT_S
+        while True:
+            reply = await self._post(self._request(method, params))
+            if not isinstance(reply, dict):
+                raise NodeError(f"{self.address.url} does not answer like a node")
+            try:
+                return _result(method, reply)
+            except RpcError as error:
+                if error.code != RPC_IN_WARMUP or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(0.5)  # the node is starting
+
+    async def batch(self, calls: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
+        """Results in order; an RpcError stands in the place of a failed call."""
+        if not calls:
+            return []
+        requests = [self._request(method, params) for method, params in calls]
+        replies = await self._post(requests)
+        if not isinstance(replies, list):
+            if isinstance(replies, dict):
+                _result("batch", replies)
+            raise NodeError(f"{self.address.url} does not answer batches like a node")
+        by_id = {reply.get("id"): reply for reply in replies if isinstance(reply, dict)}
+        results: list[Any] = []
+        for request, (method, _) in zip(requests, calls, strict=True):
+            reply = by_id.get(request["id"])
+            if reply is None:
+                raise NodeError(f"{self.address.url} left out an answer to {method}")
+            try:
+                results.append(_result(method, reply))
+            except RpcError as error:
+                results.append(error)
+        return results
+
+    def _request(self, method: str, params: Sequence[object]) -> dict[str, object]:
+        self._next_id += 1
+        return {"jsonrpc": "1.0", "id": self._next_id, "method": method, "params": list(params)}
+
+    async def _post(self, payload: object) -> Any:
+        if self._session is None:
+            raise RuntimeError("the client is not open")
+        url = self.address.url
+        try:
+            async with self._session.post(
+                url, data=json.dumps(payload), headers={"Content-Type": "application/json"}
+            ) as reply:
+                if reply.status in (401, 403):
+                    raise NodeError(
+                        f"the node at {url} refused the login: check --rpc-cookie, or --rpc-user and --rpc-password"
+                    )
+                body = await reply.read()
+                status = reply.status
+        except TimeoutError as error:
+            raise NodeError(
+                f"the node at {url} does not answer: check that it is running and not overloaded"
+            ) from error
+        except aiohttp.ClientError as error:
+            raise NodeError(
+                f"no node answers at {url} ({error}): check that it is running and that the address is right"
+            ) from error
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise NodeError(f"{url} does not answer like a node (HTTP status {status})") from error
+
+
+def _result(method: str, reply: dict[str, Any]) -> Any:
+    error = reply.get("error")
+    if error is not None:
+        if isinstance(error, dict):
+            raise RpcError(method, int(error.get("code", 0)), str(error.get("message", "")))
+        raise RpcError(method, 0, str(error))
+    return reply.get("result")
