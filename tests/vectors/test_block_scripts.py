@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -56,8 +56,8 @@ def _is_signature(data: bytes) -> bool:
 
 
 def _damaged(
-    rng: random.Random, tx: Transaction, index: int, coins: list[bytes]
-) -> Iterator[tuple[str, Transaction, list[bytes]]]:
+    rng: random.Random, tx: Transaction, index: int, coins: Sequence[bytes]
+) -> Iterator[tuple[str, Transaction, Sequence[bytes]]]:
     """The transaction with one bit of a signature, of the spent amount, or of the spent script changed."""
     coin = coins[index]
     script_sig, witness = tx.script_sigs[index], tx.witnesses[index]

@@ -36,7 +36,7 @@ def _verify(tx: Transaction, coins: list[bytes], flags: ScriptFlags) -> bool:
 
 def test_script_tests(vectors: Path) -> None:
     rows = _rows(vectors / "core" / "script_tests.json")
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for row in rows:
         case = script_case(row)
         result = verify_input(case.spend, 0, case.coin, case.flags, TxData(case.spend, [case.coin]))
