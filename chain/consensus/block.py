@@ -32,7 +32,7 @@ from chain.params import NetworkParams
 from chain.primitives.block import Block, block_merkle_root, witness_merkle_root
 from chain.primitives.header import BlockHeader
 from chain.primitives.transaction import Transaction
-from chain.primitives.types import hash_to_hex
+from chain.primitives.types import BlockHash, hash_to_hex
 from chain.script.script import legacy_sigop_count, push_int, sigop_cost
 
 _MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
@@ -84,7 +84,7 @@ def contextual_check_header(header: BlockHeader, prev: BlockIndexEntry, params: 
 
 
 def accept_header(
-    header: BlockHeader, entries: dict[bytes, BlockIndexEntry], params: NetworkParams, now: float
+    header: BlockHeader, entries: dict[BlockHash, BlockIndexEntry], params: NetworkParams, now: float
 ) -> BlockIndexEntry:
     """All checks of a header that is not yet known, in the order of Core's AcceptBlockHeader; its parent's entry.
 
@@ -241,10 +241,11 @@ def bip30_lookups_needed(block_hash: bytes, prev: BlockIndexEntry, params: Netwo
     """Whether the block's outputs must be looked up among the unspent coins, lest it overwrites some (BIP30).
 
     Not for the two blocks that do, not on the chain on which BIP34 is known to have made repetition impossible (until
-    old coinbases come of age), and not under BIP54, which made it impossible for good.
+    old coinbases come of age), and not where every coinbase but genesis' unspendable one states its height: equal
+    txids need equal coinbases.
     """
     height = prev.height + 1
-    if params.bip54_height is not None and params.bip54_height <= 1:
+    if params.bip34_height <= 1:
         return False
     if height >= BIP34_IMPLIES_BIP30_LIMIT:
         return True

@@ -1,0 +1,147 @@
+"""Blocks from files: --loadblock, --reindex, and what a crash left beyond the last flush.
+
+Blocks may come in any order: one whose parent is not known yet is remembered by its position and read again once
+the parent is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from chain.consensus.errors import BlockResult, ConsensusError
+from chain.events import Event
+from chain.primitives.block import Block
+from chain.primitives.errors import DecodeError, UserError
+from chain.primitives.types import BlockHash
+from chain.storage.block_files import read_record, scan_records
+
+if TYPE_CHECKING:
+    from chain.chainstate import Chainstate
+
+Place = TypeVar("Place")  # where a block can be read again
+
+_STEP_BLOCKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """How far an import is. `accepted` and `refused` count blocks so far; `events` are those since the last report."""
+
+    accepted: int
+    refused: int
+    bytes_done: int
+    bytes_total: int
+    events: list[Event] = field(default_factory=list)
+
+
+class _Importer(Generic[Place]):
+    """Accepts blocks from places, parents first."""
+
+    def __init__(self, accept: Callable[[Block, Place], bool], read: Callable[[Place], bytes]) -> None:
+        self._accept = accept
+        self._read = read
+        self._orphans: dict[BlockHash, list[Place]] = {}
+        self.accepted = 0
+        self.refused = 0
+
+    def offer(self, raw: bytes, place: Place) -> None:
+        """Take a block in, and those that waited for it."""
+        queue = [(raw, place)]
+        while queue:
+            data, where = queue.pop()
+            try:
+                block = Block.parse(data)
+                if self._accept(block, where):
+                    self.accepted += 1
+            except DecodeError:
+                self.refused += 1
+                continue
+            except ConsensusError as error:
+                if error.result is BlockResult.MISSING_PREV:
+                    self._orphans.setdefault(block.header.prev_hash, []).append(where)
+                else:
+                    self.refused += 1
+                continue
+            queue += [(self._read(child), child) for child in self._orphans.pop(block.hash, ())]
+
+
+def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
+    """Import the blocks of `path` (records of magic, size, block: as blk*.dat without xor, or a bootstrap file),
+    connecting as they come.
+
+    Blocks that are known already are passed over, invalid ones are counted and passed over. UserError if the file
+    cannot be read.
+    """
+    try:
+        total = path.stat().st_size
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"Cannot read block file {path}: {error.strerror}") from error
+    magic = chain.params.magic
+
+    def accept(block: Block, _: int) -> bool:
+        if block.hash == chain.params.genesis_hash:
+            return False
+        return chain.accept_block(block)[1]
+
+    importer: _Importer[int] = _Importer(accept, lambda pos: read_record(path, pos, magic))
+    done = 0
+    events: list[Event] = []
+    for seen, (pos, raw) in enumerate(scan_records(path, magic), 1):
+        importer.offer(raw, pos)
+        events += chain.activate_best_chain()
+        done = pos + len(raw)
+        if seen % _STEP_BLOCKS == 0:
+            yield ImportProgress(importer.accepted, importer.refused, done, total, events)
+            events = []
+    yield ImportProgress(importer.accepted, importer.refused, total, total, events)
+
+
+def catch_up(chain: Chainstate) -> int:
+    """Enter the blocks that the files hold beyond the last flush; how many. Afterwards writing goes on behind the
+    last whole one.
+    """
+    number, end = chain.files.file_number, chain.files.end
+    importer = _stored_importer(chain)
+    for at_file, pos, raw in chain.files.scan(number, end):
+        importer.offer(raw, (at_file, pos))
+        number, end = at_file, pos + len(raw)
+    chain.files.set_position(number, end)
+    return importer.accepted
+
+
+def reindex(chain: Chainstate, *, from_files: bool) -> Iterator[ImportProgress]:
+    """Rebuild the coins, and with `from_files` the header tree first, from the block files. Stopping half-way loses
+    no block file; a header-tree rebuild starts over then.
+    """
+    files = chain.files
+    total = files.size_on_disk()
+    importer = _stored_importer(chain)
+    done = 0
+    if from_files:
+        files.delete_undo()
+        number = end = 0
+        for seen, (at_file, pos, raw) in enumerate(files.scan(0, 0), 1):
+            importer.offer(raw, (at_file, pos))
+            done += len(raw)
+            number, end = at_file, pos + len(raw)
+            if seen % _STEP_BLOCKS == 0:
+                yield ImportProgress(importer.accepted, importer.refused, done, total)
+        files.set_position(number, end)
+        chain.store_genesis()
+        chain.flush()
+    while events := chain.activate_best_chain(max_blocks=_STEP_BLOCKS):
+        yield ImportProgress(importer.accepted, importer.refused, done, total, events)
+    chain.flush()
+
+
+def _stored_importer(chain: Chainstate) -> _Importer[tuple[int, int]]:
+    files = chain.files
+
+    def accept(block: Block, place: tuple[int, int]) -> bool:
+        return chain.accept_stored_block(block, *place)[1]
+
+    return _Importer(accept, lambda place: files.read_block(*place))

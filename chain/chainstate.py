@@ -1,0 +1,562 @@
+"""The chain: header tree, block files, coins and the active tip, kept in step.
+
+Everything here is synchronous and belongs to one thread. Reads of `index` (dictionary look-ups, `active`, `tip`)
+and `read_block_raw` are safe from others. What happened is returned as events (`chain.events`).
+
+Blocks and undo data go to their files at once; coins, index and tip reach the database together in `flush`, which
+comes when the cache is full, after a while, and at `close`. After a crash the database is at the last flush, and
+the blocks written since are found in the files and connected again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+from chain import block_import
+from chain.coins import CoinsCache
+from chain.connect import connect_block, disconnect_block
+from chain.consensus.block import (
+    accept_header,
+    check_block,
+    contextual_check_block,
+    contextual_check_header,
+    duplicate_invalid,
+)
+from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
+from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, HeaderTipChanged, TipChanged
+from chain.index import HAVE_UNDO, VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
+from chain.params import NetworkParams
+from chain.primitives.block import Block
+from chain.primitives.errors import DecodeError, LocalFault, UserError
+from chain.primitives.header import BlockHeader
+from chain.primitives.types import ZERO_HASH, BlockHash, OutPoint, PackedCoin, hash_to_hex
+from chain.script_queue import ScriptCache
+from chain.storage.block_files import MAX_FILE_SIZE, BlockFiles
+from chain.storage.layout import BLOCKS_DIR, CHAINSTATE_DIR, INDEX_RECORD
+from chain.storage.lock import DirectoryLock
+from chain.storage.store import INITIAL_MAP_SIZE, ChainStore
+from chain.storage.undo import decode_undo, encode_undo
+
+DEFAULT_DBCACHE_BYTES = 450 << 20  #: Core's default
+MIN_BLOCKS_TO_KEEP = 288  #: an unrequested block further ahead of the tip is not stored (Core)
+MAX_TIP_AGE_S = 24 * 60 * 60  #: with an older tip the node is still catching up (Core)
+ASSUMED_VALID_BURIAL_S = 14 * 24 * 60 * 60  #: work that must lie on top of an assumed-valid block (Core)
+FLUSH_INTERVAL_S = 60.0  #: at the tip; bounds what a crash makes us connect again
+SYNC_FLUSH_INTERVAL_S = 900.0  #: while catching up, where memory decides
+STEP_BLOCKS = 32  #: blocks whose events are handed out together
+_RECENT_BLOCKS = 32
+
+
+class Chainstate:
+    """One network's chain in one data directory."""
+
+    def __init__(
+        self,
+        params: NetworkParams,
+        datadir: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        dbcache_bytes: int = DEFAULT_DBCACHE_BYTES,
+        script_threads: int | None = None,
+        assumevalid: bytes | None = None,
+        minimum_chain_work: int | None = None,
+        reindex: bool = False,
+        reindex_chainstate: bool = False,
+        block_xor: bool = False,
+        max_block_file_size: int = MAX_FILE_SIZE,
+        map_size: int = INITIAL_MAP_SIZE,
+    ) -> None:
+        """Open the chain in `datadir` (the network's own folder), creating it if need be, and connect what a crash
+        left behind.
+
+        `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify signatures beside the
+        calling thread (default: one per core; 0: none). `assumevalid` is a block whose ancestors' scripts are not
+        run (None: the network's; ZERO_HASH: none). With `reindex` header tree and coins are forgotten, with
+        `reindex_chainstate` the coins alone: call `reindex` next.
+
+        UserError if another node uses the directory or it holds another chain; LocalFault if it is damaged or the
+        disk fails.
+        """
+        self.params = params
+        self.datadir = datadir
+        self.index = HeaderIndex(params)
+        self.script_cache = ScriptCache()
+        self.minimum_chain_work = params.minimum_chain_work if minimum_chain_work is None else minimum_chain_work
+        self._clock = clock
+        self._assumevalid = params.assumevalid if assumevalid is None else assumevalid
+        self._events: list[Event] = []
+        self._recent: dict[BlockHash, Block] = {}
+        self._caught_up = False
+        self._fault = False
+        self._reindex_from_files = reindex
+        threads = (os.cpu_count() or 1) if script_threads is None else script_threads
+        self._pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
+        try:
+            datadir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"Cannot create directory {datadir} ({error.strerror}): choose another --datadir"
+            ) from error
+        self._lock = DirectoryLock(datadir)
+        try:
+            self.files = BlockFiles(
+                datadir / BLOCKS_DIR, params.magic, max_file_size=max_block_file_size, xor=block_xor
+            )
+            self._store = ChainStore(datadir / CHAINSTATE_DIR, params.genesis_hash, map_size=map_size, recreate=reindex)
+            self.coins = CoinsCache(self._store, dbcache_bytes)
+            self._last_flush = time.monotonic()
+            if reindex_chainstate:
+                self._store.wipe_coins()
+            self._load(catch_up=not reindex)
+        except BaseException:
+            self._release()
+            raise
+
+    # Life
+
+    def __enter__(self) -> Chainstate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush and let go of the directory. After a LocalFault nothing more is written: what is on disk is whole."""
+        try:
+            if not self._fault:
+                self.flush()
+        finally:
+            self._release()
+
+    def flush(self) -> None:
+        """Make the present state durable: block files first, then coins, index and tip in one transaction.
+        LocalFault leaves the old state.
+        """
+        try:
+            self.files.sync()
+            self.coins.flush(
+                tip=self.tip.hash,
+                position=(self.files.file_number, self.files.end),
+                index={entry.hash: _index_record(entry) for entry in self.index.dirty},
+            )
+        except LocalFault:
+            self._fault = True
+            raise
+        self.index.dirty.clear()
+        self._last_flush = time.monotonic()
+
+    # Reading
+
+    @property
+    def tip(self) -> BlockIndexEntry:
+        """The last block of the active chain."""
+        return self.index.active[-1]
+
+    @property
+    def is_initial_block_download(self) -> bool:
+        """Whether the tip is far behind what the network must have by now. Once False it stays so (Core:
+        IsInitialBlockDownload).
+        """
+        if not self._caught_up:
+            tip = self.tip
+            self._caught_up = tip.chainwork >= self.minimum_chain_work and tip.time >= self._clock() - MAX_TIP_AGE_S
+        return not self._caught_up
+
+    def get_coin(self, outpoint: OutPoint) -> PackedCoin | None:
+        """The unspent coin at an outpoint, as of the tip."""
+        return self.coins.get(outpoint)
+
+    def read_block_raw(self, entry: BlockIndexEntry) -> bytes:
+        """The block's bytes from disk; LocalFault if they are not there."""
+        if not entry.have_data:
+            raise LocalFault(f"Block {hash_to_hex(entry.hash)} is not on disk")
+        return self.files.read_block(entry.file_number, entry.data_pos)
+
+    def read_block(self, entry: BlockIndexEntry) -> Block:
+        """The block, parsed; LocalFault if the disk does not hold it or holds something else."""
+        recent = self._recent.get(entry.hash)
+        if recent is not None:
+            return recent
+        try:
+            block = Block.parse(self.read_block_raw(entry))
+        except DecodeError as error:
+            raise _damaged(entry, str(error)) from error
+        if block.hash != entry.hash:
+            raise _damaged(entry, "another block is in its place")
+        return block
+
+    def read_undo(self, entry: BlockIndexEntry) -> list[list[PackedCoin]]:
+        """The coins that the block spent, by transaction (without the coinbase) and input; LocalFault if they are
+        missing or damaged.
+        """
+        if entry.prev is None:
+            return []
+        if not entry.have_undo:
+            raise LocalFault(f"The undo data of block {hash_to_hex(entry.hash)} are not on disk")
+        data = self.files.read_undo(entry.file_number, entry.undo_pos, entry.prev.hash)
+        try:
+            return decode_undo(data)
+        except DecodeError as error:
+            raise _damaged(entry, f"its undo data: {error}") from error
+
+    def iterate_coins(self) -> Iterator[tuple[OutPoint, PackedCoin]]:
+        """Every unspent coin at the tip, ordered by outpoint bytes. Flushes first. Finish or drop the iterator
+        before the next block.
+        """
+        self.flush()
+        return self._store.iterate_coins()
+
+    def scan_coins(self, wanted: Callable[[OutPoint, PackedCoin], bool]) -> Iterator[tuple[OutPoint, PackedCoin]]:
+        """The unspent coins for which `wanted` is true."""
+        return (item for item in self.iterate_coins() if wanted(*item))
+
+    def coins_on_disk(self) -> tuple[int, int]:
+        """(number of coins, bytes of the database) as of the last flush."""
+        return self._store.count_coins(), self._store.size_on_disk()
+
+    # Accepting headers and blocks
+
+    def accept_headers(self, headers: Sequence[BlockHeader], *, min_pow_checked: bool = True) -> BlockIndexEntry:
+        """Check headers, each building on the one before or on a known one, and enter them; the entry of the last.
+
+        ConsensusError at the first that is wrong; those before it stay. Without `min_pow_checked` new headers are
+        refused (the peer has not shown enough work yet).
+        """
+        entry = self.index.best_header
+        for header in headers:
+            entry = self._accept_header(header, min_pow_checked)
+        return entry
+
+    def accept_block(
+        self, block: Block, *, requested: bool = True, min_pow_checked: bool = True
+    ) -> tuple[BlockIndexEntry, bool]:
+        """Check a block as far as possible without coins and store it; (its entry, whether it is newly stored).
+
+        An unrequested block that is far ahead or has too little work is not stored. ConsensusError if it is
+        invalid: the block itself is remembered as such only where the fault lies in what its header commits to.
+        Call activate_best_chain next.
+        """
+        check_block(block, self.params)
+        return self._accept_block(block, requested, min_pow_checked, None)
+
+    def activate_best_chain(self, *, max_blocks: int = 0) -> list[Event]:
+        """Make the valid chain with the most work the active one, disconnecting and connecting as needed; what
+        happened, oldest first.
+
+        Blocks that prove invalid are reported as BlockRejected and the next best chain is tried. With `max_blocks`
+        it returns after about that many blocks; call again until the tip stays. LocalFault if the disk fails: the
+        chain is at a valid tip and can be closed.
+        """
+        before = self.tip
+        connected = 0
+        while True:
+            try:
+                count = self._activate_step()
+            except LocalFault:
+                self._fault = True
+                raise
+            connected += count
+            if count == 0 or (max_blocks and connected >= max_blocks):
+                break
+        if self.tip is not before:
+            self._events.append(TipChanged(self.tip))
+        interval = SYNC_FLUSH_INTERVAL_S if self.is_initial_block_download else FLUSH_INTERVAL_S
+        if time.monotonic() - self._last_flush > interval:
+            self.flush()
+        return self.drain_events()
+
+    def drain_events(self) -> list[Event]:
+        """What happened and was not returned yet: header tips, and all of a process_block that raised."""
+        events, self._events = self._events, []
+        return events
+
+    def process_block(self, block: Block, *, requested: bool = True, min_pow_checked: bool = True) -> list[Event]:
+        """accept_block and activate_best_chain. ConsensusError if this very block is invalid, also when only its
+        scripts or amounts are; the events (this block's BlockRejected among them) then wait in drain_events.
+        """
+        self.accept_block(block, requested=requested, min_pow_checked=min_pow_checked)
+        events = self.activate_best_chain()
+        for event in events:
+            if isinstance(event, BlockRejected) and event.entry.hash == block.hash:
+                self._events = events
+                raise event.error
+        return events
+
+    def test_block_validity(self, block: Block, *, check_pow: bool = False, check_merkle: bool = True) -> None:
+        """Whether `block` could be the next one; ConsensusError if not. Changes nothing (Core: TestBlockValidity)."""
+        prev = self.tip
+        if block.header.prev_hash != prev.hash:
+            raise ConsensusError("inconclusive-not-best-prevblk")
+        check_block(block, self.params, check_pow=check_pow, check_merkle=check_merkle)
+        contextual_check_header(block.header, prev, self.params, self._now())
+        contextual_check_block(block, prev, self.params)
+        connect_block(block, prev, self.coins, self.params, pool=self._pool, script_cache=self.script_cache)
+
+    # What a person may decide
+
+    def invalidate_block(self, block_hash: bytes) -> list[Event]:
+        """Treat a block, and all that build on it, as invalid. UserError if it is unknown or the genesis block."""
+        entry = self._known(block_hash)
+        if entry.prev is None:
+            raise UserError("The genesis block cannot be invalidated")
+        before = self.tip
+        while self.index.in_active(entry):
+            self._disconnect_tip()
+        self.index.mark_failed(entry)
+        self.index.rebuild_candidates()
+        events = self.activate_best_chain()
+        if self.tip is not before and not any(isinstance(event, TipChanged) for event in events):
+            events.append(TipChanged(self.tip))
+        return events
+
+    def reconsider_block(self, block_hash: bytes) -> list[Event]:
+        """Take back an invalidation of this block, its ancestors and descendants. UserError if it is unknown."""
+        self.index.clear_failed(self._known(block_hash))
+        return self.activate_best_chain()
+
+    def precious_block(self, block_hash: bytes) -> list[Event]:
+        """Treat a block as if it had come before others with the same work. UserError if it is unknown."""
+        self.index.make_precious(self._known(block_hash))
+        return self.activate_best_chain()
+
+    # Import and reindex
+
+    def load_block_file(self, path: Path) -> Iterator[block_import.ImportProgress]:
+        """Import the blocks of a file in block-file format (--loadblock), in any order; see chain.block_import."""
+        return block_import.load_block_file(self, path)
+
+    def reindex(self) -> Iterator[block_import.ImportProgress]:
+        """After opening with `reindex` or `reindex_chainstate`: rebuild from the block files, step by step."""
+        return block_import.reindex(self, from_files=self._reindex_from_files)
+
+    def accept_stored_block(self, block: Block, file_number: int, data_pos: int) -> tuple[BlockIndexEntry, bool]:
+        """accept_block for a block that is in the block files already."""
+        check_block(block, self.params)
+        return self._accept_block(block, True, True, (file_number, data_pos))
+
+    # Inside
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def _known(self, block_hash: bytes) -> BlockIndexEntry:
+        entry = self.index.get(block_hash)
+        if entry is None:
+            raise UserError("Block not found")
+        return entry
+
+    def _accept_header(self, header: BlockHeader, min_pow_checked: bool) -> BlockIndexEntry:
+        index = self.index
+        known = index.get(header.hash)
+        if known is not None:
+            if known.failed:
+                raise duplicate_invalid(header.hash)
+            return known
+        accept_header(header, index.entries, self.params, self._now())
+        if not min_pow_checked:
+            raise ConsensusError(RejectReason.TOO_LITTLE_CHAINWORK, "", BlockResult.HEADER_LOW_WORK)
+        best = index.best_header
+        entry = index.add(header)
+        if index.best_header is not best:
+            if self._events and isinstance(self._events[-1], HeaderTipChanged):
+                self._events.pop()
+            self._events.append(HeaderTipChanged(index.best_header))
+        return entry
+
+    def _accept_block(
+        self, block: Block, requested: bool, min_pow_checked: bool, stored: tuple[int, int] | None
+    ) -> tuple[BlockIndexEntry, bool]:
+        entry = self._accept_header(block.header, min_pow_checked)
+        if entry.have_data:
+            return entry, False
+        if not requested:
+            tip = self.tip
+            if (
+                entry.tx_count  # had it and pruned it
+                or entry.chainwork < tip.chainwork
+                or entry.height > tip.height + MIN_BLOCKS_TO_KEEP
+                or entry.chainwork < self.minimum_chain_work
+            ):
+                return entry, False
+        if entry.prev is not None:
+            try:
+                contextual_check_block(block, entry.prev, self.params)
+            except ConsensusError as error:
+                if error.result is not BlockResult.MUTATED:
+                    self.index.mark_failed(entry)
+                raise
+        try:
+            entry.file_number, entry.data_pos = stored or self.files.append_block(block.raw)
+        except LocalFault:
+            self._fault = True
+            raise
+        self.index.received(entry, len(block.transactions))
+        if stored is None:
+            self._recent[entry.hash] = block
+            if len(self._recent) > _RECENT_BLOCKS:
+                del self._recent[next(iter(self._recent))]
+        return entry, True
+
+    def _activate_step(self) -> int:
+        """One move towards the best candidate; how many blocks were connected, disconnected or rejected. 0: nothing
+        left to do.
+        """
+        index = self.index
+        tip = self.tip
+        target = index.best_candidate()
+        if target is None or target is tip:
+            return 0
+        fork = index.fork_point(target)
+        if fork is None:
+            raise LocalFault("The block index does not reach back to genesis; start with --reindex to rebuild it")
+        moves = 0
+        while self.tip is not fork:
+            self._disconnect_tip()
+            moves += 1
+        while self.tip is not target:
+            entry = target.ancestor(self.tip.height + 1)
+            if entry is None:
+                break
+            moves += 1
+            try:
+                self._connect_tip(entry)
+            except ConsensusError as error:
+                index.mark_failed(entry)
+                index.rebuild_candidates()
+                self._recent.pop(entry.hash, None)
+                self._events.append(BlockRejected(entry, error))
+                break
+            if moves >= STEP_BLOCKS and entry.chainwork > tip.chainwork:
+                break
+        index.prune_candidates()
+        return moves
+
+    def _connect_tip(self, entry: BlockIndexEntry) -> None:
+        prev = self.tip
+        block = self._recent.get(entry.hash)
+        if block is None:
+            block = self.read_block(entry)
+            try:
+                check_block(block, self.params)
+            except ConsensusError as error:
+                raise _damaged(entry, str(error)) from error
+        effect = connect_block(
+            block,
+            prev,
+            self.coins,
+            self.params,
+            check_scripts=not self._scripts_assumed_valid(entry),
+            pool=self._pool,
+            script_cache=self.script_cache,
+        )
+        if not entry.have_undo:
+            entry.undo_pos = self.files.append_undo(entry.file_number, prev.hash, encode_undo(effect.undo))
+            entry.status |= HAVE_UNDO
+        if self.params.bip30_exceptions.get(entry.hash) == entry.height:
+            self.coins.overwrite(effect.created)
+        self.coins.apply(effect.spent, effect.created)
+        entry.raise_validity(VALID_SCRIPTS)
+        self.index.dirty.add(entry)
+        self.index.set_tip(entry)
+        self._recent.pop(entry.hash, None)
+        self._events.append(BlockConnected(entry, block))
+        if self.coins.over_budget:
+            self.coins.trim()
+            if self.coins.over_budget:
+                self.flush()
+
+    def _disconnect_tip(self) -> None:
+        entry = self.tip
+        if entry.prev is None:
+            raise LocalFault(
+                "The genesis block cannot be disconnected: the block index is damaged; start with --reindex to rebuild"
+            )
+        block = self.read_block(entry)
+        effect = disconnect_block(block, entry, self.read_undo(entry), self.coins, self.params)
+        self.coins.apply(effect.spent, effect.created)
+        self.index.set_tip(entry.prev)
+        self._events.append(BlockDisconnected(entry, block))
+
+    def _scripts_assumed_valid(self, entry: BlockIndexEntry) -> bool:
+        if not self._assumevalid or self._assumevalid == ZERO_HASH:
+            return False
+        assumed = self.index.get(self._assumevalid)
+        best = self.index.best_header
+        if assumed is None or assumed.ancestor(entry.height) is not entry or best.ancestor(entry.height) is not entry:
+            return False
+        if best.chainwork < self.minimum_chain_work:
+            return False
+        # The work on top of it, as time at the pace of the best header, guards against a forged chain made to skip
+        # the scripts.
+        prev = best.prev
+        block_work = best.chainwork - prev.chainwork if prev is not None else best.chainwork
+        return (best.chainwork - entry.chainwork) * self.params.block_interval_s > ASSUMED_VALID_BURIAL_S * block_work
+
+    def _load(self, *, catch_up: bool) -> None:
+        """Header tree and tip as of the last flush, then the blocks that were written after it."""
+        index = self.index
+        rows = self._store.load_index()
+        try:
+            index.restore(
+                (hash_, row.header, row.status, row.file_number, row.data_pos, row.undo_pos, row.tx_count)
+                for hash_, row in rows
+            )
+            tip_hash = self._store.tip
+            tip = index.entries[tip_hash] if tip_hash is not None else None
+        except KeyError as error:
+            raise LocalFault(
+                f"The block index in {self._store.path} has a gap; start with --reindex to rebuild it"
+            ) from error
+        index.finish_restore(tip)
+        self.files.set_position(*self._store.position, cut=False)
+        if tip is None:
+            self._start_chain(write_genesis=catch_up)
+        if catch_up:
+            block_import.catch_up(self)
+            while self.activate_best_chain(max_blocks=STEP_BLOCKS):
+                pass
+            self.flush()
+
+    def _start_chain(self, *, write_genesis: bool) -> None:
+        index, genesis = self.index, self.index.genesis
+        if not genesis.have_data and write_genesis:
+            self.store_genesis()
+        genesis.raise_validity(VALID_SCRIPTS)
+        index.set_tip(genesis)
+        index.rebuild_candidates()
+
+    def store_genesis(self) -> None:
+        """Write the genesis block to the block files, unless it is there."""
+        genesis = self.index.genesis
+        if not genesis.have_data:
+            genesis.file_number, genesis.data_pos = self.files.append_block(self.params.genesis.raw)
+            self.index.received(genesis, len(self.params.genesis.transactions))
+            genesis.raise_validity(VALID_SCRIPTS)
+
+    def _release(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        store = getattr(self, "_store", None)
+        if store is not None:
+            store.close()
+        self._lock.release()
+
+
+def _index_record(entry: BlockIndexEntry) -> bytes:
+    return INDEX_RECORD.pack(
+        entry.raw, entry.height, entry.status, entry.tx_count, entry.file_number, entry.data_pos, entry.undo_pos
+    )
+
+
+def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:
+    return LocalFault(
+        f"Block {hash_to_hex(entry.hash)} at height {entry.height} is damaged on disk ({what}); "
+        "start with --reindex to rebuild"
+    )

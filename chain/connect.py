@@ -1,0 +1,190 @@
+"""Connecting a block to the coins before it, and taking it off again (Core: ConnectBlock, DisconnectBlock).
+
+Both compute an effect and change nothing: whoever calls applies it to the view once it is known to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from chain.coins import CoinsView
+from chain.consensus.block import ConnectChecks, bip30_lookups_needed, bip30_violation
+from chain.consensus.errors import ConsensusError, input_debug, script_failure
+from chain.index import BlockIndexEntry
+from chain.params import NetworkParams
+from chain.primitives.block import Block
+from chain.primitives.errors import LocalFault
+from chain.primitives.transaction import Transaction
+from chain.primitives.types import OutPoint, PackedCoin, hash_to_hex, split_outpoint
+from chain.script.checks import collect_checks, verify_input
+from chain.script.errors import ScriptError
+from chain.script.flags import ScriptFlags
+from chain.script.sighash import TxData
+from chain.script_queue import InputTag, ScriptCache, SignatureQueue
+
+MAX_SCRIPT_SIZE = 10_000  #: Core: a longer scriptPubKey can never be spent, so it is not a coin
+_OP_RETURN = 0x6A
+_INDEXES = [n.to_bytes(4, "little") for n in range(4096)]  # the second half of an outpoint
+
+
+@dataclass(slots=True)
+class BlockEffect:
+    """What connecting a block does to the coins."""
+
+    spent: list[OutPoint]  # that existed before the block
+    created: dict[OutPoint, PackedCoin]  # that exist after it
+    undo: list[list[PackedCoin]]  # by transaction without the coinbase, by input
+    fees: int  # satoshi
+
+
+def _indexes(count: int) -> list[bytes]:
+    """The indexes of at least `count` outputs as outpoints hold them."""
+    return _INDEXES if count <= len(_INDEXES) else [n.to_bytes(4, "little") for n in range(count)]
+
+
+def outputs_as_coins(tx: Transaction, height: int, coinbase: bool) -> dict[OutPoint, PackedCoin]:
+    """The spendable outputs of a transaction as coins."""
+    code = (height << 1 | coinbase).to_bytes(4, "little")
+    txid = tx.txid
+    coins: dict[OutPoint, PackedCoin] = {}
+    for value, script, index in zip(tx.values, tx.scripts, _indexes(len(tx.values)), strict=False):
+        if (not script or script[0] != _OP_RETURN) and len(script) <= MAX_SCRIPT_SIZE:
+            coins[OutPoint(txid + index)] = PackedCoin(value.to_bytes(8, "little") + code + script)
+    return coins
+
+
+def connect_block(
+    block: Block,
+    prev: BlockIndexEntry,
+    coins: CoinsView,
+    params: NetworkParams,
+    *,
+    check_scripts: bool = True,
+    pool: ThreadPoolExecutor | None = None,
+    script_cache: ScriptCache | None = None,
+) -> BlockEffect:
+    """The effect of `block`, which passed check_block and contextual_check_block, on `coins`, the state at `prev`,
+    its parent.
+
+    ConsensusError if it breaks a rule. As in Core a failing script is reported only if nothing else is wrong.
+    """
+    transactions = block.transactions
+    coinbase = transactions[0]
+    checks = ConnectChecks(block.hash, prev, params)
+    height, flags = checks.height, checks.flags
+    if bip30_lookups_needed(block.hash, prev, params) and _overwrites(block, height, coins):
+        raise bip30_violation()
+    own = {tx.txid for tx in transactions}
+    outpoints = [op for tx in transactions[1:] for op in tx.prevouts if op[:32] not in own]
+    available = coins.fetch(outpoints)
+    created = outputs_as_coins(coinbase, height, True)
+    take_available, take_created = available.pop, created.pop
+    check_transaction = checks.transaction
+    code = (height << 1).to_bytes(4, "little")
+    queue = SignatureQueue(pool)
+    cache = script_cache or None  # an empty one need not be asked
+    script_error: ConsensusError | None = None
+    undo: list[list[PackedCoin]] = []
+    checks.coinbase(coinbase)
+    for position in range(1, len(transactions)):
+        tx = transactions[position]
+        spent: list[PackedCoin] = []
+        for outpoint in tx.prevouts:
+            coin = take_available(outpoint, None) or take_created(outpoint, None)
+            if coin is None:
+                raise checks.missing_inputs(tx)
+            spent.append(coin)
+        undo.append(spent)
+        check_transaction(tx, spent)
+        if check_scripts and script_error is None and (cache is None or not cache.contains(tx.wtxid, flags)):
+            failed = collect_checks(tx, TxData(tx, spent), spent, flags, queue.batch, position)
+            if failed is not None:
+                script_error = _script_error(tx, failed[0], failed[1])
+            queue.drain()
+        txid = tx.txid
+        for value, script, index in zip(tx.values, tx.scripts, _indexes(len(tx.values)), strict=False):
+            if (not script or script[0] != _OP_RETURN) and len(script) <= MAX_SCRIPT_SIZE:
+                created[OutPoint(txid + index)] = PackedCoin(value.to_bytes(8, "little") + code + script)
+    checks.finish(coinbase)
+    failed_tag = queue.finish()
+    if failed_tag is not None:
+        script_error = _first_script_error(transactions, undo, flags, failed_tag, script_error)
+    if script_error is not None:
+        raise script_error
+    return BlockEffect(outpoints, created, undo, checks.fees)
+
+
+def disconnect_block(
+    block: Block, entry: BlockIndexEntry, undo: Sequence[Sequence[PackedCoin]], coins: CoinsView, params: NetworkParams
+) -> BlockEffect:
+    """The effect of taking `block`, the last one connected, off `coins`: `spent` are its outputs, `created` the
+    coins it had spent.
+
+    LocalFault if coins or undo data do not fit the block: the store is damaged.
+    """
+    height = entry.height
+    transactions = block.transactions
+    if len(undo) != len(transactions) - 1:
+        raise _damaged(entry, "its undo data are of another block")
+    outputs: dict[OutPoint, PackedCoin] = {}
+    for position, tx in enumerate(transactions):
+        outputs.update(outputs_as_coins(tx, height, position == 0))
+    restored: dict[OutPoint, PackedCoin] = {}
+    for tx, spent in zip(transactions[1:], undo, strict=True):
+        if len(spent) != len(tx.prevouts):
+            raise _damaged(entry, "its undo data are of another block")
+        for outpoint, coin in zip(tx.prevouts, spent, strict=True):
+            # A coin made and spent within the block leaves no trace.
+            if outputs.pop(outpoint, None) is None:
+                restored[outpoint] = coin
+    present = coins.fetch(list(outputs))
+    if present != outputs and params.bip30_unspendable.get(entry.hash) != height:
+        raise _damaged(entry, "the coins that it created are not all there")
+    return BlockEffect(list(present), restored, [], 0)
+
+
+def _overwrites(block: Block, height: int, coins: CoinsView) -> bool:
+    """Whether an output of the block is there already, unspent (BIP30)."""
+    outpoints: list[OutPoint] = []
+    for tx in block.transactions:
+        outpoints += outputs_as_coins(tx, height, False)
+    return bool(coins.fetch(outpoints))
+
+
+def _first_script_error(
+    transactions: Sequence[Transaction],
+    undo: Sequence[Sequence[PackedCoin]],
+    flags: ScriptFlags,
+    failed: InputTag,
+    collected: ConsensusError | None,
+) -> ConsensusError | None:
+    """Run the interpreter again for the exact error of an input that failed in a batch. Should the interpreter
+    disagree, its word counts for the whole block: it alone defines the rules.
+    """
+    position, index = failed
+    tx, spent = transactions[position], undo[position - 1]
+    error = verify_input(tx, index, spent[index], flags, TxData(tx, spent))
+    if error is not ScriptError.OK:
+        return _script_error(tx, index, error)
+    for tx, spent in zip(transactions[1:], undo, strict=True):
+        txdata = TxData(tx, spent)
+        for n, coin in enumerate(spent):
+            error = verify_input(tx, n, coin, flags, txdata)
+            if error is not ScriptError.OK:
+                return _script_error(tx, n, error)
+    return collected
+
+
+def _script_error(tx: Transaction, index: int, error: ScriptError) -> ConsensusError:
+    prev_txid, prev_index = split_outpoint(tx.prevouts[index])
+    where = input_debug(index, hash_to_hex(tx.txid), hash_to_hex(tx.wtxid), hash_to_hex(prev_txid), prev_index)
+    return script_failure(error.message, where)
+
+
+def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:
+    return LocalFault(
+        f"Block {hash_to_hex(entry.hash)} at height {entry.height} cannot be disconnected: {what}; "
+        "start with --reindex-chainstate to rebuild the coins"
+    )

@@ -1,0 +1,251 @@
+"""Blocks and undo data in the files of Bitcoin Core's ``blocks`` folder.
+
+``blkNNNNN.dat``: records of network magic, u32 LE size, block. ``revNNNNN.dat``: records of magic, size, undo data,
+then SHA-256d of the previous block's hash and the undo data. A file ends before 128 MiB. With ``xor.dat`` (8 bytes)
+every byte is XORed with the key byte of its file offset.
+
+Nothing here is durable until `sync`; the database must refer to a position only after that. What lies in the files
+beyond the last position that the database knows is found again by `scan`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from chain.primitives.errors import LocalFault
+from chain.storage.faults import storage_fault
+from chain.storage.layout import XOR_FILE, block_file, undo_file
+
+MAX_FILE_SIZE = 0x8000000  #: 128 MiB (Core: MAX_BLOCKFILE_SIZE)
+HEADER_SIZE = 8  #: magic and size before each record
+MAX_RECORD_SIZE = 0x02000000  #: no record is longer: Core's MAX_SIZE
+_MIN_BLOCK_SIZE = 80
+_CHECKSUM_SIZE = 32
+_SCAN_CHUNK = 1 << 24
+
+
+class BlockFiles:
+    """The block files of one data directory. Reads are safe from any thread, writes belong to one."""
+
+    def __init__(
+        self, blocks_dir: Path, magic: bytes, *, max_file_size: int = MAX_FILE_SIZE, xor: bool = False
+    ) -> None:
+        """`xor` asks for a random key if the folder is new; a key that is there is used in any case. LocalFault if
+        the folder cannot be used.
+        """
+        self.blocks_dir = blocks_dir
+        self.magic = magic
+        self.max_file_size = max_file_size
+        self.file_number = 0  #: of the file that is being written
+        self.end = 0  #: bytes of it in use
+        self._dirty: set[Path] = set()
+        try:
+            blocks_dir.mkdir(parents=True, exist_ok=True)
+            self._key = self._load_key(xor)
+        except OSError as error:
+            raise storage_fault(error, "opening", blocks_dir) from error
+
+    def append_block(self, raw: bytes) -> tuple[int, int]:
+        """Write a block; (file number, position of its first byte). LocalFault, and nothing written, if the disk is
+        full.
+        """
+        if self.end and self.end + HEADER_SIZE + len(raw) >= self.max_file_size:
+            self.set_position(self.file_number + 1, 0)
+        path = block_file(self.blocks_dir, self.file_number)
+        start = self.end
+        self._write(path, start, self.magic + len(raw).to_bytes(4, "little") + raw)
+        self.end = start + HEADER_SIZE + len(raw)
+        return self.file_number, start + HEADER_SIZE
+
+    def append_undo(self, file_number: int, prev_hash: bytes, undo: bytes) -> int:
+        """Write undo data beside block file `file_number`; the position of its first byte."""
+        path = undo_file(self.blocks_dir, file_number)
+        try:
+            start = path.stat().st_size
+        except FileNotFoundError:
+            start = 0
+        checksum = sha256(sha256(prev_hash + undo).digest()).digest()
+        self._write(path, start, self.magic + len(undo).to_bytes(4, "little") + undo + checksum)
+        return start + HEADER_SIZE
+
+    def read_block(self, file_number: int, pos: int) -> bytes:
+        """The block at `pos`; LocalFault if there is none."""
+        return self._read_record(block_file(self.blocks_dir, file_number), pos, 0)
+
+    def read_undo(self, file_number: int, pos: int, prev_hash: bytes) -> bytes:
+        """The undo data at `pos`, checksum verified; LocalFault if there are none or they are damaged."""
+        path = undo_file(self.blocks_dir, file_number)
+        data = self._read_record(path, pos, _CHECKSUM_SIZE)
+        undo, checksum = data[:-_CHECKSUM_SIZE], data[-_CHECKSUM_SIZE:]
+        if sha256(sha256(prev_hash + undo).digest()).digest() != checksum:
+            raise LocalFault(
+                f"The undo data at {pos} in {path} are damaged (checksum mismatch); start with --reindex to rebuild"
+            )
+        return undo
+
+    def sync(self) -> None:
+        """Make everything written so far durable."""
+        for path in sorted(self._dirty):
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise storage_fault(error, "writing", path) from error
+            self._dirty.discard(path)
+
+    def set_position(self, file_number: int, end: int, *, cut: bool = True) -> None:
+        """Write on from here. With `cut` what lies behind in the same file is dropped."""
+        self.file_number, self.end = file_number, end
+        if not cut:
+            return
+        path = block_file(self.blocks_dir, file_number)
+        try:
+            if path.exists() and path.stat().st_size > end:
+                os.truncate(path, end)
+        except OSError as error:
+            raise storage_fault(error, "writing", path) from error
+
+    def size_on_disk(self) -> int:
+        """Bytes that all block and undo files take."""
+        return sum(
+            p.stat().st_size for p in self.blocks_dir.iterdir() if p.name[:3] in ("blk", "rev") and p.suffix == ".dat"
+        )
+
+    def has_file(self, file_number: int) -> bool:
+        """Whether block file `file_number` exists."""
+        return block_file(self.blocks_dir, file_number).exists()
+
+    def delete_file(self, file_number: int) -> None:
+        """Remove a block file and its undo file (pruning)."""
+        for path in (block_file(self.blocks_dir, file_number), undo_file(self.blocks_dir, file_number)):
+            path.unlink(missing_ok=True)
+            self._dirty.discard(path)
+
+    def delete_undo(self) -> None:
+        """Remove all undo files; a reindex writes them anew."""
+        for path in self.blocks_dir.glob("rev*.dat"):
+            path.unlink()
+            self._dirty.discard(path)
+
+    def scan(self, file_number: int, pos: int) -> Iterator[tuple[int, int, bytes]]:
+        """(file number, position, block) of every whole record from `pos` of file `file_number` on, through the
+        files that follow.
+        """
+        while self.has_file(file_number):
+            for at, raw in scan_records(block_file(self.blocks_dir, file_number), self.magic, pos, self._key):
+                yield file_number, at, raw
+            file_number += 1
+            pos = 0
+
+    def _load_key(self, wanted: bool) -> bytes:
+        path = self.blocks_dir / XOR_FILE
+        if path.exists():
+            key = path.read_bytes()
+            if len(key) != 8:
+                raise LocalFault(
+                    f"{path} has {len(key)} bytes, not 8; restore it, or remove the blocks folder to download again"
+                )
+            return key if any(key) else b""
+        if not wanted or any(self.blocks_dir.glob("blk*.dat")):
+            return b""
+        key = os.urandom(8)
+        path.write_bytes(key)
+        return key
+
+    def _write(self, path: Path, pos: int, data: bytes) -> None:
+        data = xor_bytes(data, self._key, pos)
+        view = memoryview(data)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                at = pos
+                while view:
+                    written = os.pwrite(descriptor, view, at)
+                    at += written
+                    view = view[written:]
+            except OSError:
+                os.ftruncate(descriptor, pos)  # shrinking needs no space
+                raise
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise storage_fault(error, "writing", path) from error
+        self._dirty.add(path)
+
+    def _read_record(self, path: Path, pos: int, trailer: int) -> bytes:
+        return read_record(path, pos, self.magic, self._key, trailer)
+
+
+def read_record(path: Path, pos: int, magic: bytes, key: bytes = b"", trailer: int = 0) -> bytes:
+    """The payload at `pos` of a block or undo file, and `trailer` bytes that follow it; LocalFault if there is no
+    whole record.
+    """
+    start = pos - HEADER_SIZE
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = xor_bytes(os.pread(file.fileno(), HEADER_SIZE, start), key, start) if start >= 0 else b""
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] != magic or size > MAX_RECORD_SIZE:
+                raise LocalFault(
+                    f"There is no record at {pos} in {path}: the file is damaged; start with --reindex to rebuild"
+                )
+            data = os.pread(file.fileno(), size + trailer, pos)
+    except OSError as error:
+        raise storage_fault(error, "reading", path) from error
+    if len(data) != size + trailer:
+        raise LocalFault(
+            f"The record at {pos} in {path} is cut short: the file is damaged; start with --reindex to rebuild"
+        )
+    return xor_bytes(data, key, pos)
+
+
+def xor_bytes(data: bytes, key: bytes, offset: int) -> bytes:
+    """`data`, which lies at `offset` of its file, with the file key applied or taken off. An empty key changes
+    nothing.
+    """
+    if not key:
+        return data
+    turn = offset % len(key)
+    length = len(data)
+    stream = ((key[turn:] + key[:turn]) * (length // len(key) + 1))[:length]
+    return (int.from_bytes(data, "little") ^ int.from_bytes(stream, "little")).to_bytes(length, "little")
+
+
+def scan_records(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Iterator[tuple[int, bytes]]:
+    """(position, payload) of each whole record in a block file. Bytes between records (zero padding, torn writes)
+    are skipped by looking for the magic, as Core does. Memory stays at one chunk, whatever the file's size.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            buf, base = b"", pos  # buf holds the file from base on
+
+            def need(start: int, count: int) -> bytes:
+                nonlocal buf, base
+                if start < base or start + count > base + len(buf):
+                    base = start
+                    buf = xor_bytes(os.pread(descriptor, max(count, min(_SCAN_CHUNK, size - start)), start), key, start)
+                return buf[start - base : start - base + count]
+
+            while pos + HEADER_SIZE <= size:
+                head = need(pos, HEADER_SIZE)
+                length = int.from_bytes(head[4:], "little")
+                if (
+                    head[:4] == magic
+                    and _MIN_BLOCK_SIZE < length <= MAX_RECORD_SIZE
+                    and pos + HEADER_SIZE + length <= size
+                ):
+                    yield pos + HEADER_SIZE, need(pos + HEADER_SIZE, length)
+                    pos += HEADER_SIZE + length
+                    continue
+                found = buf.find(magic, pos - base + 1)
+                pos = base + found if found >= 0 else max(pos + 1, base + len(buf) - len(magic) + 1)
+    except OSError as error:
+        raise storage_fault(error, "reading", path) from error

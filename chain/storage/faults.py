@@ -1,0 +1,26 @@
+"""Turning what the operating system and LMDB raise into one line for the user."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import lmdb
+
+from chain.primitives.errors import LocalFault
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class DiskFull(LocalFault):
+    """No space is left where the chain is stored. What was written before is intact."""
+
+
+def storage_fault(error: OSError | lmdb.Error, doing: str, path: Path) -> LocalFault:
+    """The LocalFault to raise for `error`, met while `doing` something to `path`."""
+    number = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
+    if number in _FULL:
+        return DiskFull(
+            f"No space left on the disk while {doing} {path}: free some space and start again. Nothing is lost."
+        )
+    return LocalFault(f"Failed {doing} {path}: {error}")

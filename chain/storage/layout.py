@@ -1,0 +1,59 @@
+"""Every key and record of the chain's database, and the names of its files.
+
+One LMDB environment, ``<datadir>/chainstate``, holds three databases, so that one write transaction moves coins,
+index and tip together:
+
+* ``meta``: the keys below;
+* ``index``: block hash (32 bytes, internal order) to an index record;
+* ``coins``: outpoint (36 bytes) to packed coin (`chain.primitives.coin`).
+
+Blocks and undo data lie outside, in ``<datadir>/blocks/blkNNNNN.dat`` and ``revNNNNN.dat`` as Bitcoin Core writes
+them.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+FORMAT_VERSION = 1  #: raised when a layout below changes; an older or newer store is refused with one line
+
+META_DB = b"meta"
+INDEX_DB = b"index"
+COINS_DB = b"coins"
+
+KEY_FORMAT = b"format"  #: u32 LE, FORMAT_VERSION
+KEY_NETWORK = b"network"  #: hash of the genesis block: one store holds one chain
+KEY_TIP = b"tip"  #: hash of the block that the coins are at
+KEY_POSITION = b"position"  #: POSITION record: where the block files ended when the tip was written
+
+CHAINSTATE_DIR = "chainstate"
+BLOCKS_DIR = "blocks"
+XOR_FILE = "xor.dat"
+LOCK_FILE = ".lock"
+
+POSITION = struct.Struct("<II")  #: number of the last block file, bytes of it in use
+INDEX_RECORD = struct.Struct("<80sIIIIII")
+
+
+class IndexRecord(NamedTuple):
+    """One block of the header tree as it is stored."""
+
+    header: bytes  # 80 bytes
+    height: int
+    status: int  # chain.index status bits
+    tx_count: int  # 0 until the block itself was seen
+    file_number: int
+    data_pos: int  # of the block's first byte, after magic and size
+    undo_pos: int  # of the undo data's first byte, after magic and size
+
+
+def block_file(blocks_dir: Path, number: int) -> Path:
+    """Where block file `number` is."""
+    return blocks_dir / f"blk{number:05d}.dat"
+
+
+def undo_file(blocks_dir: Path, number: int) -> Path:
+    """Where the undo data of the blocks in block file `number` are."""
+    return blocks_dir / f"rev{number:05d}.dat"

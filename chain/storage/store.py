@@ -1,0 +1,209 @@
+"""The chain's database: coins, header index and tip in one LMDB environment.
+
+`commit` moves all of them in one write transaction, so a crash at any moment leaves the state before it or after
+it. LMDB is copy-on-write: a full disk fails the transaction and leaves the state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import lmdb
+
+from chain.primitives.errors import LocalFault, UserError
+from chain.primitives.types import BlockHash, OutPoint, PackedCoin, hash_to_hex
+from chain.storage.faults import storage_fault
+from chain.storage.layout import (
+    COINS_DB,
+    FORMAT_VERSION,
+    INDEX_DB,
+    INDEX_RECORD,
+    KEY_FORMAT,
+    KEY_NETWORK,
+    KEY_POSITION,
+    KEY_TIP,
+    META_DB,
+    POSITION,
+    IndexRecord,
+)
+
+INITIAL_MAP_SIZE = 1 << 30  #: address space, not disk; doubled whenever it is full
+
+
+class ChainStore:
+    """One open environment. Reads are safe from any thread, `commit` belongs to one."""
+
+    def __init__(self, path: Path, genesis: bytes, *, map_size: int = INITIAL_MAP_SIZE, recreate: bool = False) -> None:
+        """Open or create the store at folder `path` for the chain of block `genesis`. With `recreate` what was
+        there is deleted first.
+
+        UserError if it belongs to another chain or version, LocalFault if it cannot be opened.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if recreate:
+                for name in ("data.mdb", "lock.mdb"):
+                    (path / name).unlink(missing_ok=True)
+            self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
+            self._env.set_mapsize(max(map_size, self._env.info()["map_size"]))
+            self._meta = self._env.open_db(META_DB)
+            self._index = self._env.open_db(INDEX_DB)
+            self._coins = self._env.open_db(COINS_DB)
+        except (OSError, lmdb.Error) as error:
+            raise storage_fault(error, "opening", path) from error
+        try:
+            self._check_identity(genesis)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def close(self) -> None:
+        """Release the files. Everything committed is durable already."""
+        self._env.close()
+
+    @property
+    def tip(self) -> BlockHash | None:
+        """The block that the coins are at; None in a new store."""
+        tip = self._get_meta(KEY_TIP)
+        return None if tip is None else BlockHash(tip)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(block file number, bytes in use) when the tip was committed."""
+        record = self._get_meta(KEY_POSITION)
+        if record is None:
+            return 0, 0
+        number, end = POSITION.unpack(record)
+        return number, end
+
+    def get_coin(self, outpoint: bytes) -> PackedCoin | None:
+        """The unspent coin at an outpoint."""
+        try:
+            with self._env.begin(self._coins) as txn:
+                coin = txn.get(outpoint)
+        except lmdb.Error as error:
+            raise storage_fault(error, "reading", self.path) from error
+        return None if coin is None else PackedCoin(coin)
+
+    def get_coins(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, PackedCoin]:
+        """Those of the coins that exist, looked up in key order."""
+        try:
+            with self._env.begin(self._coins) as txn:
+                get = txn.get
+                return {op: PackedCoin(coin) for op in sorted(outpoints) if (coin := get(op)) is not None}
+        except lmdb.Error as error:
+            raise storage_fault(error, "reading", self.path) from error
+
+    def iterate_coins(self) -> Iterator[tuple[OutPoint, PackedCoin]]:
+        """Every coin in key order, from one snapshot: commits meanwhile are not seen."""
+        with self._env.begin(self._coins) as txn, txn.cursor() as cursor:
+            for outpoint, coin in cursor.iternext(keys=True, values=True):
+                yield OutPoint(outpoint), PackedCoin(coin)
+
+    def count_coins(self) -> int:
+        """How many coins there are."""
+        with self._env.begin() as txn:
+            return int(txn.stat(self._coins)["entries"])
+
+    def size_on_disk(self) -> int:
+        """Bytes of the database in use."""
+        info = self._env.info()
+        return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    def load_index(self) -> list[tuple[BlockHash, IndexRecord]]:
+        """Every stored block of the header tree, by height: parents come before children."""
+        unpack = INDEX_RECORD.unpack
+        try:
+            with self._env.begin(self._index) as txn, txn.cursor() as cursor:
+                rows = [
+                    (BlockHash(key), IndexRecord._make(unpack(value)))
+                    for key, value in cursor.iternext(keys=True, values=True)
+                ]
+        except (lmdb.Error, ValueError) as error:
+            raise LocalFault(
+                f"The block index in {self.path} is damaged ({error}); start with --reindex to rebuild it"
+            ) from error
+        rows.sort(key=lambda row: row[1].height)
+        return rows
+
+    def commit(
+        self,
+        *,
+        tip: bytes,
+        position: tuple[int, int],
+        index: Mapping[BlockHash, bytes],
+        deleted: Collection[bytes],
+        added: Mapping[OutPoint, PackedCoin],
+    ) -> None:
+        """Write all of it in one transaction: coins `deleted` first, then `added`. LocalFault if it cannot be done;
+        then nothing was.
+        """
+        deletions = sorted(deleted)
+        coins = sorted(added.items())
+        records = sorted(index.items())
+        while True:
+            try:
+                with self._env.begin(write=True) as txn:
+                    with txn.cursor(self._coins) as cursor:
+                        for outpoint in deletions:
+                            if cursor.set_key(outpoint):
+                                cursor.delete()
+                        if coins:
+                            cursor.putmulti(coins)
+                    if records:
+                        with txn.cursor(self._index) as cursor:
+                            cursor.putmulti(records)
+                    txn.put(KEY_POSITION, POSITION.pack(*position), db=self._meta)
+                    txn.put(KEY_TIP, tip, db=self._meta)
+                return
+            except lmdb.MapFullError:
+                self._grow()
+            except lmdb.Error as error:
+                raise storage_fault(error, "writing", self.path) from error
+
+    def wipe_coins(self) -> None:
+        """Forget all coins and the tip: the first step of rebuilding them."""
+        try:
+            with self._env.begin(write=True) as txn:
+                txn.drop(self._coins, delete=False)
+                txn.delete(KEY_TIP, db=self._meta)
+        except lmdb.Error as error:
+            raise storage_fault(error, "writing", self.path) from error
+
+    def _grow(self) -> None:
+        # No transaction of this process may be open here: reads above never outlive their call, but for an unfinished
+        # iterate_coins.
+        try:
+            self._env.set_mapsize(self._env.info()["map_size"] * 2)
+        except lmdb.Error as error:
+            raise storage_fault(error, "growing", self.path) from error
+
+    def _get_meta(self, key: bytes) -> bytes | None:
+        try:
+            with self._env.begin(self._meta) as txn:
+                return txn.get(key)
+        except lmdb.Error as error:
+            raise storage_fault(error, "reading", self.path) from error
+
+    def _check_identity(self, genesis: bytes) -> None:
+        stored = self._get_meta(KEY_FORMAT)
+        if stored is None:
+            try:
+                with self._env.begin(self._meta, write=True) as txn:
+                    txn.put(KEY_FORMAT, FORMAT_VERSION.to_bytes(4, "little"))
+                    txn.put(KEY_NETWORK, genesis)
+            except lmdb.Error as error:
+                raise storage_fault(error, "writing", self.path) from error
+            return
+        version = int.from_bytes(stored, "little")
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{self.path} has storage format {version}, not {FORMAT_VERSION}: start with --reindex to rebuild it"
+            )
+        network = self._get_meta(KEY_NETWORK)
+        if network != genesis:
+            raise UserError(
+                f"{self.path} holds another chain (genesis block {hash_to_hex(network or b'')}): use another --datadir"
+            )
