@@ -68,7 +68,8 @@ class BanManager:
         """Lift one ban; RequestRefused if there is none."""
         if self._bans.pop(subnet, None) is None:
             raise RequestRefused(
-                RequestRefused.INVALID_SUBNET, "Error: Unban failed. Requested address/subnet was not previously manually banned."
+                RequestRefused.INVALID_SUBNET,
+                "Error: Unban failed. Requested address/subnet was not previously manually banned.",
             )
         self._save()
 
@@ -84,7 +85,12 @@ class BanManager:
         for subnet in expired:
             del self._bans[subnet]
             log.net.debug("Removed banned node address/subnet: %s", subnet_text(subnet))
-        return dict(sorted(self._bans.items(), key=lambda item: (item[0].version, item[0].network_address.packed, item[0].prefixlen)))
+        return dict(
+            sorted(
+                self._bans.items(),
+                key=lambda item: (item[0].version, item[0].network_address.packed, item[0].prefixlen),
+            )
+        )
 
     def _load(self, path: Path) -> None:
         try:
@@ -105,7 +111,8 @@ class BanManager:
         if self._path is None:
             return
         entries = [
-            {"version": 1, "ban_created": b.created, "banned_until": b.until, "address": subnet_text(b.subnet)} for b in self._bans.values()
+            {"version": 1, "ban_created": b.created, "banned_until": b.until, "address": subnet_text(b.subnet)}
+            for b in self._bans.values()
         ]
         partial = self._path.with_suffix(".json.new")
         try:

@@ -23,7 +23,9 @@ HARD_SEND_LIMIT = 32 * MAX_MESSAGE_SIZE // 4
 class Connection:
     """Drives one peer over one pair of streams."""
 
-    def __init__(self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, max_send_buffer: int) -> None:
+    def __init__(
+        self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, max_send_buffer: int
+    ) -> None:
         self._engine = engine
         self._reader = reader
         self._writer = writer

@@ -14,7 +14,9 @@ SENDHEADERS_VERSION = 70012  #: BIP130
 FEEFILTER_VERSION = 70013  #: BIP133
 SHORT_IDS_BLOCKS_VERSION = 70014  #: BIP152
 WTXID_RELAY_VERSION = 70016  #: BIP339
-ADDRV2_VERSION = 70016  #: BIP155 names none; Core offers addrv2 from here as a courtesy to software that dislikes unknown messages
+ADDRV2_VERSION = (
+    70016  #: BIP155 names none; Core offers addrv2 from here as a courtesy to software that dislikes unknown messages
+)
 
 # --- framing (Core: net.h, protocol.h)
 HEADER_SIZE = 24

@@ -21,7 +21,14 @@ from p2p.addrman import AddrMan
 from p2p.banman import Ban, BanManager, Subnet, parse_subnet
 from p2p.config import Bind, P2PConfig
 from p2p.connection import Connection
-from p2p.constants import MAX_ADDNODE, MAX_ADDR_TO_SEND, MAX_BLOCK_RELAY_ONLY, MAX_OUTBOUND_FULL_RELAY, MAX_PCT_ADDR_TO_SEND, Services
+from p2p.constants import (
+    MAX_ADDNODE,
+    MAX_ADDR_TO_SEND,
+    MAX_BLOCK_RELAY_ONLY,
+    MAX_OUTBOUND_FULL_RELAY,
+    MAX_PCT_ADDR_TO_SEND,
+    Services,
+)
 from p2p.engine import Engine
 from p2p.errors import RequestRefused
 from p2p.eviction import Candidate, select_peer_to_evict
@@ -94,12 +101,18 @@ class PeerManager:
         for bind in self.config.binds:
             accept = self._acceptor(bind)
             try:
-                server = await asyncio.start_server(accept, bind.host, bind.port, limit=limit, reuse_address=True, backlog=128)
+                server = await asyncio.start_server(
+                    accept, bind.host, bind.port, limit=limit, reuse_address=True, backlog=128
+                )
             except OSError as error:
                 where = f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host}:{bind.port}"
                 if error.errno == 98:
-                    raise UserError(f"Unable to bind to {where} on this computer. Pickaxe is probably already running.") from None
-                raise UserError(f"Unable to bind to {where} on this computer (bind returned error {error.strerror or error})") from None
+                    raise UserError(
+                        f"Unable to bind to {where} on this computer. Pickaxe is probably already running."
+                    ) from None
+                raise UserError(
+                    f"Unable to bind to {where} on this computer (bind returned error {error.strerror or error})"
+                ) from None
             self._servers.append(server)
             for listening in server.sockets:
                 log.net.info("Bound to %s", format_endpoint(listening.getsockname()))
@@ -116,7 +129,13 @@ class PeerManager:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for work in (self._tick_forever(), self._open_outbound(), self._open_added(), self._dump_addresses(), self._seed_from_dns()):
+                for work in (
+                    self._tick_forever(),
+                    self._open_outbound(),
+                    self._open_added(),
+                    self._dump_addresses(),
+                    self._seed_from_dns(),
+                ):
                     self._spawn(work)
                 await self._stop.wait()
                 for task in list(self._tasks):
@@ -248,7 +267,9 @@ class PeerManager:
     async def _open_tcp(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(host, port, limit=max(self.config.max_receive_buffer // 2, 64 * 1024))
 
-    async def connect(self, target: str, connection_type: ConnectionType, address: NetAddress | None = None) -> Peer | None:
+    async def connect(
+        self, target: str, connection_type: ConnectionType, address: NetAddress | None = None
+    ) -> Peer | None:
         """Open one outbound connection; None if it could not be opened, or exists, or is banned. `target` is host[:port]."""
         if not self.network_active or target in self._pending or self._connected_to(target, address):
             return None
@@ -348,7 +369,9 @@ class PeerManager:
             now = int(self._clock())
             age = self._rng.randrange(3 * 86400, 7 * 86400)
             services = int(Services.NETWORK | Services.WITNESS)
-            found = [TimedAddress(now - age, services, NetAddress.from_ip(host, self._default_port)) for host in hosts[:256]]
+            found = [
+                TimedAddress(now - age, services, NetAddress.from_ip(host, self._default_port)) for host in hosts[:256]
+            ]
             self.addrman.add(found, source=found[0].address if found else None, time_penalty_s=0)
 
     # --- timers
@@ -371,9 +394,20 @@ class PeerManager:
 
     # --- what the node tells us (chain.interfaces.NodeEvents)
 
-    def on_tip_changed(self, tip: HeaderInfo, connected: Sequence[BlockHash], disconnected: Sequence[BlockHash]) -> None:
+    def on_tip_changed(
+        self, tip: HeaderInfo, connected: Sequence[BlockHash], disconnected: Sequence[BlockHash]
+    ) -> None:
         """The active chain changed. Announces new blocks to every peer at once."""
         self.engine.on_tip_changed(tip, connected, disconnected)
+        self._spawn(self._read_tip())
+        self._tick()
+
+    async def _read_tip(self) -> None:
+        try:
+            await self.engine.read_tip()
+        except LocalFault as fault:
+            self._local_fault(fault)
+            return
         self._tick()
 
     def on_block_rejected(self, block_hash: BlockHash, verdict: Verdict, reason: str) -> None:
@@ -439,17 +473,25 @@ class PeerManager:
         }
         limit = limits.get(connection_type)
         existing = sum(p.connection_type == connection_type for p in self.engine.peers.values())
-        if connection_type in (ConnectionType.INBOUND, ConnectionType.MANUAL) or (limit is not None and existing >= limit):
-            raise RequestRefused(RequestRefused.AT_CAPACITY, "Error: Already at capacity for specified connection type.")
+        if connection_type in (ConnectionType.INBOUND, ConnectionType.MANUAL) or (
+            limit is not None and existing >= limit
+        ):
+            raise RequestRefused(
+                RequestRefused.AT_CAPACITY, "Error: Already at capacity for specified connection type."
+            )
         await self.connect(target, connection_type)
 
     def disconnect(self, *, address: str = "", peer_id: int | None = None) -> None:
         """disconnectnode: by address (as getpeerinfo shows it) or by id; RequestRefused if no such peer is connected."""
-        found = [p for p in self.engine.peers.values() if (p.id == peer_id if peer_id is not None else p.name == address)]
+        found = [
+            p for p in self.engine.peers.values() if (p.id == peer_id if peer_id is not None else p.name == address)
+        ]
         if not found:
             raise RequestRefused(RequestRefused.NOT_CONNECTED, "Node not found in connected nodes")
         for peer in found:
-            log.net.debug("disconnect by %s%s, %s", "id" if peer_id is not None else "address", "", peer.disconnect_text)
+            log.net.debug(
+                "disconnect by %s%s, %s", "id" if peer_id is not None else "address", "", peer.disconnect_text
+            )
             peer.disconnect()
 
     def ping_all(self) -> None:
@@ -496,7 +538,9 @@ class PeerManager:
         """addpeeraddress (for tests)."""
         address = NetAddress.from_ip(host, port)
         services = int(Services.NETWORK | Services.WITNESS)
-        added = self.addrman.add([TimedAddress(int(self._clock()), services, address)], source=address, time_penalty_s=0)
+        added = self.addrman.add(
+            [TimedAddress(int(self._clock()), services, address)], source=address, time_penalty_s=0
+        )
         return bool(added) and (not tried or self.addrman.good(address))
 
     def send_message_to_peer(self, peer_id: int, command: str, payload: bytes) -> None:

@@ -28,7 +28,14 @@ class NetworkId(IntEnum):
     CJDNS = 6
 
 
-_SIZES = {NetworkId.IPV4: 4, NetworkId.IPV6: 16, NetworkId.TORV2: 10, NetworkId.TORV3: 32, NetworkId.I2P: 32, NetworkId.CJDNS: 16}
+_SIZES = {
+    NetworkId.IPV4: 4,
+    NetworkId.IPV6: 16,
+    NetworkId.TORV2: 10,
+    NetworkId.TORV3: 32,
+    NetworkId.I2P: 32,
+    NetworkId.CJDNS: 16,
+}
 
 
 class NetAddress(NamedTuple):
@@ -65,7 +72,13 @@ class NetAddress(NamedTuple):
         """Core's name, as getpeerinfo and getnodeaddresses give it."""
         if self.is_ip and not self.is_routable:
             return "not_publicly_routable"
-        names = {NetworkId.IPV4: "ipv4", NetworkId.IPV6: "ipv6", NetworkId.TORV3: "onion", NetworkId.I2P: "i2p", NetworkId.CJDNS: "cjdns"}
+        names = {
+            NetworkId.IPV4: "ipv4",
+            NetworkId.IPV6: "ipv6",
+            NetworkId.TORV3: "onion",
+            NetworkId.I2P: "i2p",
+            NetworkId.CJDNS: "cjdns",
+        }
         return next((name for network, name in names.items() if network == self.network), "not_publicly_routable")
 
     @property
@@ -81,7 +94,9 @@ class NetAddress(NamedTuple):
         if not self.is_ip:
             return self.network in (NetworkId.TORV3, NetworkId.I2P, NetworkId.CJDNS)
         ip = ipaddress.ip_address(self.address)
-        if self.network == NetworkId.IPV4 and self.address[:2] == b"\xc6\x12":  # 198.18/15 benchmarking, as RFC2544 in Core
+        if (
+            self.network == NetworkId.IPV4 and self.address[:2] == b"\xc6\x12"
+        ):  # 198.18/15 benchmarking, as RFC2544 in Core
             return False
         return ip.is_global and not ip.is_multicast
 
@@ -160,7 +175,12 @@ class TimedAddress(NamedTuple):
         raw = self.address.v1_bytes
         if raw is None:
             raise ValueError(f"{self.address} has no form in an addr message")
-        return self.time.to_bytes(4, "little") + self.services.to_bytes(8, "little") + raw + self.address.port.to_bytes(2, "big")
+        return (
+            self.time.to_bytes(4, "little")
+            + self.services.to_bytes(8, "little")
+            + raw
+            + self.address.port.to_bytes(2, "big")
+        )
 
     def encode_v2(self) -> bytes:
         """BIP155: time, CompactSize services, network id, length-prefixed address, big-endian port."""

@@ -69,7 +69,9 @@ class TxState:
     """Transaction relay with a peer that wants it."""
 
     relay: bool = True
-    known: RollingSet = field(default_factory=lambda: RollingSet(KNOWN_TX_CAPACITY))  #: txids or wtxids, as the peer speaks
+    known: RollingSet = field(
+        default_factory=lambda: RollingSet(KNOWN_TX_CAPACITY)
+    )  #: txids or wtxids, as the peer speaks
     to_send: dict[Wtxid, None] = field(default_factory=dict)
     next_send: float = 0.0
     last_sequence: int = 0  #: of the mempool when we last announced: older entries may be asked for
@@ -145,6 +147,7 @@ class Peer:
         self.prefers_headers = False
         self.sent_sendheaders = False
         self.handshake_done = False
+        self.presynced_height = -1  #: of a low-work headers sync in progress
 
         self.sync = SyncState()
         self.tx: TxState | None = None

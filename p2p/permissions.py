@@ -34,7 +34,9 @@ _BY_NAME = {
     "addr": Permission.ADDR,
 }
 ALL_PERMISSIONS = Permission(0xFE)
-IMPLICIT_PERMISSIONS = Permission.NOBAN | Permission.MEMPOOL | Permission.RELAY  #: what a whitelist entry without names grants
+IMPLICIT_PERMISSIONS = (
+    Permission.NOBAN | Permission.MEMPOOL | Permission.RELAY
+)  #: what a whitelist entry without names grants
 
 
 def permission_names(permissions: Permission) -> list[str]:

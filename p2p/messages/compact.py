@@ -77,7 +77,12 @@ class CmpctBlock:
         return cls(header, nonce, ids, tuple(prefilled))
 
     def encode(self) -> bytes:
-        parts = [self.header.raw, self.nonce.to_bytes(8, "little"), write_compact_size(len(self.short_ids)), *self.short_ids]
+        parts = [
+            self.header.raw,
+            self.nonce.to_bytes(8, "little"),
+            write_compact_size(len(self.short_ids)),
+            *self.short_ids,
+        ]
         parts.append(write_compact_size(len(self.prefilled)))
         previous = -1
         for index, tx in self.prefilled:
@@ -136,7 +141,9 @@ class BlockTxn:
         return cls(block_hash, tuple(transactions))
 
     def encode(self) -> bytes:
-        return b"".join([self.block_hash, write_compact_size(len(self.transactions)), *[tx.raw for tx in self.transactions]])
+        return b"".join(
+            [self.block_hash, write_compact_size(len(self.transactions)), *[tx.raw for tx in self.transactions]]
+        )
 
 
 def short_id_key(header: BlockHeader, nonce: int) -> tuple[int, int]:

@@ -19,7 +19,13 @@ MSG_WITNESS_FLAG = 1 << 30  #: BIP144: serialize with witness
 MSG_WITNESS_TX = MSG_TX | MSG_WITNESS_FLAG
 MSG_WITNESS_BLOCK = MSG_BLOCK | MSG_WITNESS_FLAG
 
-_NAMES = {MSG_TX: "tx", MSG_BLOCK: "block", MSG_FILTERED_BLOCK: "merkleblock", MSG_CMPCT_BLOCK: "cmpctblock", MSG_WTX: "wtx"}
+_NAMES = {
+    MSG_TX: "tx",
+    MSG_BLOCK: "block",
+    MSG_FILTERED_BLOCK: "merkleblock",
+    MSG_CMPCT_BLOCK: "cmpctblock",
+    MSG_WTX: "wtx",
+}
 
 
 class Inv(NamedTuple):
@@ -57,7 +63,11 @@ class _InventoryMessage:
         reader = Reader(payload)
         count = read_count(reader, cls.command, MAX_INV_SIZE)
         body = reader.bytes(36 * count)
-        return cls(tuple(Inv(int.from_bytes(body[i : i + 4], "little"), body[i + 4 : i + 36]) for i in range(0, 36 * count, 36)))
+        return cls(
+            tuple(
+                Inv(int.from_bytes(body[i : i + 4], "little"), body[i + 4 : i + 36]) for i in range(0, 36 * count, 36)
+            )
+        )
 
     def encode(self) -> bytes:
         return write_compact_size(len(self.items)) + b"".join(i.type.to_bytes(4, "little") + i.hash for i in self.items)

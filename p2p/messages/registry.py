@@ -63,7 +63,9 @@ KNOWN_COMMANDS = frozenset(MESSAGES) | {
 OTHER = "*other*"
 
 #: list messages begin with their count: when one is too long to buffer, the count alone says by how much
-COUNTED_LIMITS: dict[str, type[Message]] = {m.command: m for m in (InvMessage, GetData, NotFound, Addr, AddrV2, Headers)}
+COUNTED_LIMITS: dict[str, type[Message]] = {
+    m.command: m for m in (InvMessage, GetData, NotFound, Addr, AddrV2, Headers)
+}
 
 
 def max_size(command: str) -> int | None:

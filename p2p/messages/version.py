@@ -50,7 +50,18 @@ class Version:
             start_height = reader.i32()
         if reader.remaining:
             relay = reader.u8() != 0
-        return cls(version, services, time, receiver, nonce, user_agent, start_height, relay, receiver_services, sender_services)
+        return cls(
+            version,
+            services,
+            time,
+            receiver,
+            nonce,
+            user_agent,
+            start_height,
+            relay,
+            receiver_services,
+            sender_services,
+        )
 
     def encode(self) -> bytes:
         return b"".join(
