@@ -160,7 +160,8 @@ def test_info_as_of_a_block() -> None:
     assert info.signalling == [False] * 10 + [True]
     chain.grow(27)  # 37 without a signal: 108 are out of reach
     stats = chain.bits.info("testdummy", chain.tip).stats
-    assert stats is not None and not stats.possible
+    assert stats is not None
+    assert not stats.possible
     chain.grow(106).grow(144, SIGNAL)
     info = chain.bits.info("testdummy", chain.tip)
     assert (info.state, info.next_state) == ("started", "locked_in")

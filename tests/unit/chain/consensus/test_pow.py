@@ -120,7 +120,8 @@ def test_dev_stays_at_its_limit() -> None:
 def test_proof_of_work_bounds() -> None:
     limit = BITCOIN.pow_limit
     target = target_from_nbits(0x1D00FFFF)
-    assert target is not None and target <= limit
+    assert target is not None
+    assert target <= limit
     assert check_proof_of_work(target.to_bytes(32, "little"), 0x1D00FFFF, BITCOIN)
     assert not check_proof_of_work((target + 1).to_bytes(32, "little"), 0x1D00FFFF, BITCOIN)
     assert not check_proof_of_work(bytes(32), 0, BITCOIN)  # no target

@@ -176,13 +176,16 @@ def test_relative_locks() -> None:
     # 512-second units from the median time past before the coin's block: 40 at height 35's time, 50 at 45's
     base = index.genesis.time + 600 * 35
     before = prev.ancestor(40)
-    assert before is not None and before.median_time_past() == base
+    assert before is not None
+    assert before.median_time_past() == base
     assert sequence_locks(locked(time_lock | 3), [41], prev) == (-1, base + 3 * 512 - 1)
     assert prev.median_time_past() == base + 6_000
     assert sequence_locks_met(locked(time_lock | 11), [coin(1, 41)], prev)
     assert not sequence_locks_met(locked(time_lock | 12), [coin(1, 41)], prev)
     assert sequence_locks(locked(time_lock | 1), [0], prev) == (-1, index.genesis.time + 511)
-    assert locks_met((-1, -1), prev) and not locks_met((51, -1), prev) and locks_met((50, -1), prev)
+    assert locks_met((-1, -1), prev)
+    assert not locks_met((51, -1), prev)
+    assert locks_met((50, -1), prev)
 
 
 def test_relative_locks_take_the_latest_of_all_inputs(rng: random.Random) -> None:
