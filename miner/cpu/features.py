@@ -16,6 +16,15 @@ from miner.kernels.generator import Variant, generator_stamp
 # What the 16-lane kernel needs (F for zmm, BW for the byte swap), and what vpternlogd needs on narrower vectors.
 _AVX512_WIDE = ("avx512f", "avx512bw")
 _AVX512_NARROW = (*_AVX512_WIDE, "avx512vl")
+#: Every variant and, in words, what it needs.
+ALL_VARIANTS: tuple[tuple[Variant, str], ...] = (
+    (Variant(16, ternary=True), "AVX-512 (F, BW)"),
+    (Variant(16), "AVX-512 (F, BW)"),
+    (Variant(8, ternary=True), "AVX-512 (F, BW, VL)"),
+    (Variant(8), "AVX2"),
+    (Variant(4), "nothing"),
+    (Variant(1), "nothing"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +53,9 @@ def host_processor() -> HostProcessor:
 
 def usable_variants(processor: HostProcessor) -> list[Variant]:
     """Every variant that runs here in vector registers (or scalars), widest first."""
-    variants = []
-    if processor.features.issuperset(_AVX512_WIDE):
-        variants += [Variant(16, ternary=True), Variant(16)]
-    if processor.features.issuperset(_AVX512_NARROW):
-        variants.append(Variant(8, ternary=True))
-    if "avx2" in processor.features:
-        variants.append(Variant(8))
-    return [*variants, Variant(4), Variant(1)]
+    features = processor.features
+    needs = {"AVX-512 (F, BW)": _AVX512_WIDE, "AVX-512 (F, BW, VL)": _AVX512_NARROW, "AVX2": ("avx2",), "nothing": ()}
+    return [variant for variant, words in ALL_VARIANTS if features.issuperset(needs[words])]
 
 
 def contenders(processor: HostProcessor) -> list[Variant]:

@@ -1,0 +1,209 @@
+"""Work from a node's getblocktemplate: long polling, several nodes in turn, and submission of what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chain.params import NetworkParams
+from chain.primitives.errors import UserError
+from chain.primitives.types import hash_to_hex
+from miner.share import Share
+from miner.work.job import Job
+from miner.work.rpc import Endpoint, NodeClient, NodeUnreachable, RpcError, WrongPassword, sleep_or_event
+from miner.work.template import EXTRANONCE1_SIZE, BadTemplate, Template, job_from_template, solved_block
+
+REFRESH_S = 30.0  #: new transactions and a fresh time at least this often, with or without long polling
+LONGPOLL_TIMEOUT_S = 3600.0
+STALE_AFTER_S = 60.0  #: without word from any node for this long, work is assumed to be stale and stops
+SUBMIT_PATIENCE_S = 60.0  #: how long a block found is offered to a node that does not answer
+_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_METHOD_NOT_FOUND = -32601
+_PREVIOUS_GONE = {
+    "inconclusive",
+    "stale-prevblk",
+    "stale-work",
+    "prev-blk-not-found",
+    "bad-prevblk",
+    "inconclusive-not-best-prevblk",
+}
+#: RPC codes that pass by themselves: not connected, in initial download, warming up.
+_WAIT_CODES = {-9, -10, -28}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A node's answer to a block. `reason`: its word for the refusal, None when accepted."""
+
+    accepted: bool
+    stale: bool
+    reason: str | None
+
+
+class TemplateSource:
+    """Keeps the newest job of the first node in `endpoints` that answers.
+
+    `on_job(job)`: mine this instead of whatever was mined before; None: stop, there is no valid work.
+    `on_message(text)`: one line for the user, each only when something changes.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        params: NetworkParams,
+        payout: bytes,
+        *,
+        on_job: Callable[[Job | None], None],
+        on_message: Callable[[str], None],
+        version_rolling: bool = True,
+    ) -> None:
+        if params.signet_challenge is not None:
+            raise UserError(f"blocks of network '{params.name}' must be signed by its operators: it cannot be mined")
+        self._clients = [NodeClient(endpoint) for endpoint in endpoints]
+        self._params = params
+        self._payout = payout
+        self._on_job = on_job
+        self._on_message = on_message
+        self._version_rolling = version_rolling
+        self._extranonce1 = os.urandom(EXTRANONCE1_SIZE)
+        self._current = 0
+        self._checked: set[int] = set()
+        self._refresh = asyncio.Event()
+        self._last_message = ""
+        self._last_contact = 0.0
+        self._job: Job | None = None
+
+    @property
+    def node(self) -> str:
+        """Address of the node that work comes from now."""
+        return str(self._clients[self._current].endpoint)
+
+    async def run(self) -> None:
+        """Fetch and publish work until cancelled. Raises UserError for what waiting cannot mend."""
+        failures = 0
+        longpoll_id: str | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._check_network()
+                longpoll_id = await self._next_job(longpoll_id)
+                self._last_contact = loop.time()
+                failures = 0
+            except (NodeUnreachable, WrongPassword, BadTemplate, RpcError) as error:
+                longpoll_id = None
+                if isinstance(error, WrongPassword) and self._job is None and self._password_is_fixed():
+                    raise UserError(str(error)) from None
+                if isinstance(error, RpcError) and error.code not in _WAIT_CODES and len(self._clients) == 1:
+                    message = f"node {self.node} gives no work: {error}"
+                else:
+                    message = str(error)
+                self._current = (self._current + 1) % len(self._clients)
+                self._checked.discard(self._current)
+                pause = _BACKOFF_S[min(failures // len(self._clients), len(_BACKOFF_S) - 1)]
+                failures += 1
+                self._say(f"{message}; trying {'again' if len(self._clients) == 1 else self.node} in {pause:g} s")
+                if self._job is not None and loop.time() - self._last_contact > STALE_AFTER_S:
+                    self._publish(None)
+                await asyncio.sleep(pause)
+
+    def request_refresh(self, solved: Job) -> None:
+        """Fetch a new template now, unless the job in force already is a newer one than `solved`."""
+        if self._job is None or self._job.prev_hash == solved.prev_hash:
+            self._refresh.set()
+
+    async def submit(self, share: Share) -> Submission:
+        """Offer a block to the node, again while it does not answer, for up to SUBMIT_PATIENCE_S."""
+        template: Template = share.unit.job.origin
+        block_hex = solved_block(share.unit.job, share.unit.extranonce2, share.header).hex()
+        arguments: list[Any] = [block_hex]
+        if template.work_id is not None:
+            arguments.append({"workid": template.work_id})
+        deadline = asyncio.get_running_loop().time() + SUBMIT_PATIENCE_S
+        while True:
+            try:
+                answer = await self._clients[self._current].call("submitblock", *arguments)
+                break
+            except RpcError as error:
+                return Submission(False, False, str(error))
+            except (NodeUnreachable, WrongPassword) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    return Submission(False, False, str(error))
+                await asyncio.sleep(1.0)
+        if answer is None or answer == "duplicate":
+            return Submission(True, False, None)
+        reason = str(answer)[:100]
+        return Submission(False, reason in _PREVIOUS_GONE, reason)
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        for client in self._clients:
+            await client.close()
+
+    async def _next_job(self, longpoll_id: str | None) -> str | None:
+        """Publish the next template: the long poll's, or a plain one when refresh is asked for or due."""
+        client = self._clients[self._current]
+        request: dict[str, Any] = {"rules": ["segwit"], "capabilities": ["longpoll", "workid"]}
+        answer: Any = None
+        if longpoll_id is not None:
+            answer = await self._long_poll(client, {**request, "longpollid": longpoll_id})
+        if answer is None:
+            self._refresh.clear()
+            answer = await client.call("getblocktemplate", request)
+        job = job_from_template(
+            answer, self._payout, version_rolling=self._version_rolling, extranonce1=self._extranonce1
+        )
+        self._last_message = ""
+        self._publish(job)
+        template: Template = job.origin
+        if template.longpoll_id is None:  # a node without long polling
+            await sleep_or_event(self._refresh, REFRESH_S / 6)
+        return template.longpoll_id
+
+    async def _long_poll(self, client: NodeClient, request: dict[str, Any]) -> Any:
+        """The long poll's answer, or None when a refresh is asked for or due first."""
+        poll = asyncio.create_task(client.call("getblocktemplate", request, timeout_s=LONGPOLL_TIMEOUT_S))
+        refresh = asyncio.create_task(self._refresh.wait())
+        try:
+            await asyncio.wait({poll, refresh}, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
+            return poll.result() if poll.done() else None
+        finally:
+            poll.cancel()
+            refresh.cancel()
+            await asyncio.gather(poll, refresh, return_exceptions=True)
+
+    async def _check_network(self) -> None:
+        """Once per node: its genesis block must be that of the chosen network."""
+        if self._current in self._checked:
+            return
+        try:
+            genesis = await self._clients[self._current].call("getblockhash", 0)
+        except RpcError as error:
+            if error.code != _METHOD_NOT_FOUND:  # a proxy that only knows the mining calls is taken at its word
+                raise
+            genesis = None
+        expected = hash_to_hex(self._params.genesis_hash)
+        if genesis is not None and genesis != expected:
+            message = f"node {self.node} is not on network '{self._params.name}' (its genesis block is {genesis})"
+            if len(self._clients) == 1:
+                raise UserError(f"{message}: choose its network with --network")
+            raise BadTemplate(message)
+        self._checked.add(self._current)
+        self._say(f"mining on node {self.node}")
+
+    def _password_is_fixed(self) -> bool:
+        """Whether the same credentials would be refused again: a cookie may be rewritten by a node that restarts."""
+        return len(self._clients) == 1 and self._clients[0].endpoint.user is not None
+
+    def _publish(self, job: Job | None) -> None:
+        self._job = job
+        self._on_job(job)
+
+    def _say(self, message: str) -> None:
+        """Pass a line on unless it only repeats the last one with another pause."""
+        key = message.split(";")[0]
+        if key != self._last_message:
+            self._last_message = key
+            self._on_message(message)

@@ -1,0 +1,132 @@
+"""A job and its division into units that no two devices share.
+
+A header offers four things to vary: the nonce (2^32, searched by the device), the version's rolling bits (BIP320), the
+time, and the extranonce in the coinbase, which changes the merkle root. A unit fixes extranonce and time and a group of
+versions; UnitSequence hands out each combination once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+from chain.crypto.hashes import sha256d
+from chain.primitives.merkle import root_from_branch
+from miner.device import NONCE_SPACE, HashJob
+from miner.work.coinbase import CoinbaseParts
+
+VERSION_ROLLING_MASK = 0x1FFFE000  #: BIP320: the 16 version bits that miners may use freely
+#: an easy job is over before more versions than one per this many hashes pay for themselves
+_HASHES_PER_VERSION = 1 << 20
+
+_job_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to mine on, as a source defines it.
+
+    `target` makes a block, `share_target` (at least as easy) is what devices filter at; both are 256-bit integers.
+    `max_time` bounds time rolling from `time` on. `extranonce1` is fixed, extranonce2 counts through `extranonce2_size`
+    bytes after it. `single_solution`: a block found ends the job (solo mining). `origin` belongs to the source.
+    """
+
+    height: int
+    version: int
+    version_mask: int
+    prev_hash: bytes
+    nbits: int
+    time: int
+    max_time: int
+    target: int
+    share_target: int
+    coinbase: CoinbaseParts
+    merkle_branch: tuple[bytes, ...]
+    extranonce1: bytes
+    extranonce2_size: int
+    single_solution: bool
+    origin: Any = None
+    number: int = field(default_factory=lambda: next(_job_numbers))
+
+    def extranonce(self, extranonce2: int) -> bytes:
+        """Both parts, as they stand in the coinbase."""
+        return self.extranonce1 + extranonce2.to_bytes(self.extranonce2_size, "little")
+
+    def header(self, extranonce2: int, time: int) -> bytes:
+        """The 80-byte header with nonce zero and the unrolled version."""
+        txid = sha256d(self.coinbase.stripped(self.extranonce(extranonce2)))
+        root = root_from_branch(txid, self.merkle_branch, 0)
+        return b"".join(
+            [
+                (self.version & 0xFFFFFFFF).to_bytes(4, "little"),
+                self.prev_hash,
+                root,
+                time.to_bytes(4, "little"),
+                self.nbits.to_bytes(4, "little"),
+                bytes(4),
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """One job's whole nonce space under one extranonce, one time and a group of versions."""
+
+    job: Job
+    extranonce2: int
+    time: int
+    hash_job: HashJob
+
+    @property
+    def hashes(self) -> int:
+        """Size of the unit."""
+        return NONCE_SPACE * len(self.hash_job.versions)
+
+
+class UnitSequence:
+    """Hands out a job's units, each once: versions first (they share a merkle root), then times, then extranonces."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._mask_bits = [bit for bit in range(32) if job.version_mask >> bit & 1]
+        self._version_count = 1 << len(self._mask_bits)
+        self._next_version = 0
+        self._time = job.time
+        self._extranonce2 = 0
+        self._header = job.header(0, job.time)
+
+    def take(self, preferred_versions: int) -> WorkUnit | None:
+        """The next unit with at most that many versions; None when every extranonce is used up."""
+        if self._next_version == self._version_count and not self._advance():
+            return None
+        wanted = min(preferred_versions, useful_versions(self.job.share_target))
+        first, last = self._next_version, min(self._next_version + wanted, self._version_count)
+        self._next_version = last
+        versions = tuple(self.rolled_version(index) for index in range(first, last))
+        return WorkUnit(self.job, self._extranonce2, self._time, HashJob(self._header, versions, self.job.share_target))
+
+    def rolled_version(self, index: int) -> int:
+        """Version number `index`: its bits spread over the mask, so that index 0 is the version as given."""
+        version = self.job.version & 0xFFFFFFFF
+        for position, bit in enumerate(self._mask_bits):
+            version ^= (index >> position & 1) << bit
+        return version
+
+    def _advance(self) -> bool:
+        if self._time < self.job.max_time:
+            self._time += 1
+        elif self._extranonce2 + 1 < 1 << 8 * self.job.extranonce2_size:
+            self._time = self.job.time
+            self._extranonce2 += 1
+        else:
+            return False
+        self._next_version = 0
+        self._header = self.job.header(self._extranonce2, self._time)
+        return True
+
+
+def useful_versions(target: int) -> int:
+    """Versions beyond which preparing more midstates costs more than sharing a schedule among them saves."""
+    expected_hashes = (1 << 256) // (target + 1)
+    return max(1, expected_hashes // _HASHES_PER_VERSION)

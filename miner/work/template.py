@@ -1,0 +1,163 @@
+"""A getblocktemplate answer (BIP22, BIP23, BIP145), checked and turned into a job; and a share turned into a block."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from chain.crypto.hashes import sha256d
+from chain.primitives.amount import MAX_MONEY
+from chain.primitives.merkle import merkle_branch
+from chain.primitives.serialize import write_compact_size
+from chain.primitives.target import target_from_nbits
+from chain.primitives.types import ZERO_HASH, hash_from_hex
+from miner.work.coinbase import EXTRANONCE_SIZE, TAG, CoinbaseParts, build_coinbase, witness_commitment_script
+from miner.work.job import VERSION_ROLLING_MASK, Job
+
+EXTRANONCE1_SIZE = 4
+#: Rules that a miner must know to build a valid block, marked so by the node (BIP9), and that we know.
+_KNOWN_REQUIRED_RULES = {"segwit"}
+#: Seconds that the time may be rolled past the template's. Versions are rolled first, so only a fast device comes here.
+_TIME_ROLL_S = 60
+#: Own shares are counted from one per this many hashes on: about one every ten seconds and core.
+_SHARE_HASHES = 1 << 28
+
+
+class BadTemplate(Exception):
+    """The node's template cannot be mined; one line saying why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What submission needs to know of a template."""
+
+    transactions: tuple[bytes, ...]
+    longpoll_id: str | None
+    work_id: str | None
+    prev_hash: bytes
+
+
+def job_from_template(answer: Any, payout: bytes, *, version_rolling: bool = True, extranonce1: bytes = b"") -> Job:
+    """Check a getblocktemplate result and build the job that mines it to `payout`; raises BadTemplate.
+
+    Checked: all fields and their ranges, each transaction against its hash, the witness commitment against the
+    transactions, the target against the bits, and that we know every rule the node insists on.
+    """
+    if not isinstance(answer, dict):
+        raise BadTemplate("the node's template is not an object")
+    rules = answer.get("rules", [])
+    if isinstance(rules, list):
+        unknown = sorted(
+            rule for rule in map(str, rules) if rule.startswith("!") and rule[1:] not in _KNOWN_REQUIRED_RULES
+        )
+        if unknown:
+            raise BadTemplate(f"the network requires a rule that this miner does not know: {unknown[0][1:40]}")
+    try:
+        return _build_job(answer, payout, version_rolling, extranonce1)
+    except KeyError as error:
+        raise BadTemplate(f"the node's template lacks {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadTemplate(f"the node's template is malformed: {error}") from None
+
+
+def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, extranonce1: bytes) -> Job:
+    height = _integer(answer, "height", 0, 0x7FFFFFFF)
+    nbits = int.from_bytes(_hex(answer, "bits", 4), "big")
+    target = target_from_nbits(nbits)
+    if target is None:
+        raise BadTemplate(f"the node's template has impossible bits {nbits:08x}")
+    if "target" in answer and int.from_bytes(_hex(answer, "target", 32), "big") != target:
+        raise BadTemplate("the target of the node's template is not that of its bits")
+    prev_hash = hash_from_hex(answer["previousblockhash"])
+    time = _integer(answer, "curtime", 0, 0xFFFFFFFF)
+    time = max(time, _integer(answer, "mintime", 0, 0xFFFFFFFF) if "mintime" in answer else 0)
+    version = _integer(answer, "version", -0x80000000, 0xFFFFFFFF)
+
+    entries = answer["transactions"]
+    if not isinstance(entries, list):
+        raise BadTemplate("the node's template is malformed: transactions is not a list")
+    transactions, txids, wtxids = _transactions(entries)
+    coinbase = _coinbase(answer, height, payout, txids, wtxids)
+    work_id = answer.get("workid")
+    longpoll_id = answer.get("longpollid")
+    return Job(
+        height=height,
+        version=version,
+        version_mask=VERSION_ROLLING_MASK if version_rolling else 0,
+        prev_hash=prev_hash,
+        nbits=nbits,
+        time=time,
+        max_time=min(
+            time + _TIME_ROLL_S, _integer(answer, "maxtime", 0, 0xFFFFFFFF) if "maxtime" in answer else 0xFFFFFFFF
+        ),
+        target=target,
+        share_target=max(target, (1 << 256) // _SHARE_HASHES),
+        coinbase=coinbase,
+        merkle_branch=tuple(merkle_branch([ZERO_HASH, *txids], 0)),
+        extranonce1=extranonce1 or os.urandom(EXTRANONCE1_SIZE),
+        extranonce2_size=EXTRANONCE_SIZE - EXTRANONCE1_SIZE,
+        single_solution=True,
+        origin=Template(
+            tuple(transactions),
+            longpoll_id if isinstance(longpoll_id, str) else None,
+            work_id if isinstance(work_id, str) else None,
+            prev_hash,
+        ),
+    )
+
+
+def _transactions(entries: list[Any]) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Raw transactions, their txids and wtxids; each raw transaction must have the hash that it is listed with."""
+    raws, txids, wtxids = [], [], []
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            raise BadTemplate(f"the node's template is malformed: transaction {number} is not an object")
+        raw = bytes.fromhex(entry["data"])
+        wtxid = hash_from_hex(entry["hash"])
+        if sha256d(raw) != wtxid:
+            raise BadTemplate(f"transaction {number} of the node's template does not have the hash it is listed with")
+        raws.append(raw)
+        wtxids.append(wtxid)
+        txids.append(hash_from_hex(entry["txid"]) if "txid" in entry else wtxid)
+    return raws, txids, wtxids
+
+
+def _coinbase(
+    answer: dict[str, Any], height: int, payout: bytes, txids: list[bytes], wtxids: list[bytes]
+) -> CoinbaseParts:
+    commitment: bytes | None = None
+    if answer.get("default_witness_commitment") is not None:
+        commitment = _hex(answer, "default_witness_commitment")
+        if commitment != witness_commitment_script(wtxids):
+            raise BadTemplate("the witness commitment of the node's template is not that of its transactions")
+    elif wtxids != txids:
+        commitment = witness_commitment_script(wtxids)
+    extra = TAG
+    auxiliary = answer.get("coinbaseaux")
+    if isinstance(auxiliary, dict):
+        flags = b"".join(bytes.fromhex(value) for value in auxiliary.values() if isinstance(value, str))
+        extra = flags[:32] + extra
+    value = _integer(answer, "coinbasevalue", 0, MAX_MONEY)
+    return build_coinbase(height, value, payout, commitment, extra)
+
+
+def solved_block(job: Job, extranonce2: int, header: bytes) -> bytes:
+    """The serialized block of a solution."""
+    template: Template = job.origin
+    coinbase = job.coinbase.serialized(job.extranonce(extranonce2))
+    return b"".join([header, write_compact_size(1 + len(template.transactions)), coinbase, *template.transactions])
+
+
+def _integer(answer: dict[str, Any], name: str, low: int, high: int) -> int:
+    value = answer[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadTemplate(f"the node's template has an impossible {name}: {str(value)[:40]}")
+    return value
+
+
+def _hex(answer: dict[str, Any], name: str, size: int | None = None) -> bytes:
+    data = bytes.fromhex(answer[name])
+    if size is not None and len(data) != size:
+        raise BadTemplate(f"the node's template has {len(data)} bytes of {name}, not {size}")
+    return data
