@@ -41,6 +41,8 @@ from chain.storage.layout import BLOCKS_DIR, CHAINSTATE_DIR, INDEX_RECORD
 from chain.storage.lock import DirectoryLock
 from chain.storage.store import INITIAL_MAP_SIZE, ChainStore
 from chain.storage.undo import decode_undo, encode_undo
+from chain.utxo_stats import UtxoHash, UtxoTotals, utxo_totals
+from chain.verify_chain import verify_chain
 
 DEFAULT_DBCACHE_BYTES = 450 << 20  #: Core's default
 MIN_BLOCKS_TO_KEEP = 288  #: an unrequested block further ahead of the tip is not stored (Core)
@@ -95,7 +97,7 @@ class Chainstate:
         self._fault = False
         self._reindex_from_files = reindex
         threads = (os.cpu_count() or 1) if script_threads is None else script_threads
-        self._pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
+        self.script_pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
         try:
             datadir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -179,9 +181,11 @@ class Chainstate:
             raise LocalFault(f"Block {hash_to_hex(entry.hash)} is not on disk")
         return self.files.read_block(entry.file_number, entry.data_pos)
 
-    def read_block(self, entry: BlockIndexEntry) -> Block:
-        """The block, parsed; LocalFault if the disk does not hold it or holds something else."""
-        recent = self._recent.get(entry.hash)
+    def read_block(self, entry: BlockIndexEntry, *, from_disk: bool = False) -> Block:
+        """The block, parsed; LocalFault if the disk does not hold it or holds something else. One that just arrived is
+        returned from memory unless `from_disk`.
+        """
+        recent = None if from_disk else self._recent.get(entry.hash)
         if recent is not None:
             return recent
         try:
@@ -216,6 +220,16 @@ class Chainstate:
     def scan_coins(self, wanted: Callable[[OutPoint, PackedCoin], bool]) -> Iterator[tuple[OutPoint, PackedCoin]]:
         """The unspent coins for which `wanted` is true."""
         return (item for item in self.iterate_coins() if wanted(*item))
+
+    def utxo_stats(self, kind: UtxoHash = UtxoHash.HASH_SERIALIZED_3) -> UtxoTotals:
+        """Totals and hash over all unspent coins at the tip. Flushes first; reads every coin."""
+        return utxo_totals(self.iterate_coins(), UtxoHash(kind))
+
+    def verify_chain(self, level: int = 3, blocks: int = 6) -> None:
+        """Check the last `blocks` blocks on disk (0: all) as thoroughly as `level` (0 to 4) says; LocalFault names the
+        first thing that is wrong. See chain.verify_chain.
+        """
+        verify_chain(self, level, blocks)
 
     def coins_on_disk(self) -> tuple[int, int]:
         """(number of coins, bytes of the database) as of the last flush."""
@@ -297,7 +311,7 @@ class Chainstate:
         check_block(block, self.params, check_pow=check_pow, check_merkle=check_merkle)
         contextual_check_header(block.header, prev, self.params, self._now())
         contextual_check_block(block, prev, self.params)
-        connect_block(block, prev, self.coins, self.params, pool=self._pool, script_cache=self.script_cache)
+        connect_block(block, prev, self.coins, self.params, pool=self.script_pool, script_cache=self.script_cache)
 
     # What a person may decide
 
@@ -453,7 +467,7 @@ class Chainstate:
             self.coins,
             self.params,
             check_scripts=not self._scripts_assumed_valid(entry),
-            pool=self._pool,
+            pool=self.script_pool,
             script_cache=self.script_cache,
         )
         if not entry.have_undo:
@@ -541,8 +555,8 @@ class Chainstate:
             genesis.raise_validity(VALID_SCRIPTS)
 
     def _release(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        if self.script_pool is not None:
+            self.script_pool.shutdown()
         store = getattr(self, "_store", None)
         if store is not None:
             store.close()
