@@ -1,0 +1,63 @@
+"""The `pickaxe` command. Subcommands are imported when they are called, so that `pickaxe --help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+#: name -> (module, attribute, what `pickaxe --help` says)
+COMMANDS: Final = {
+    "up": ("node.up", "up", "Run node, miner and wallet together on the dev network, with a live screen."),
+    "node": ("node.cli.node", "node", "Run a full node."),
+    "mine": ("miner.cli", "mine", "Mine on this machine's CPU, GPU or boards."),
+    "wallet": ("wallet.cli", "wallet", "Keep keys, receive and send coins."),
+    "rpc": ("node.cli.rpc", "rpc", "Call a running node's JSON-RPC, as bitcoin-cli does."),
+    "devices": ("miner.cli", "devices", "List the devices that can mine."),
+    "bench": ("miner.cli", "bench", "Measure this machine's hash rate."),
+    "network": ("node.cli.network", "network", "List, show and create networks."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute, _ = entry
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pickaxe", prog_name="pickaxe")
+def cli() -> None:
+    """Pickaxe: a proof-of-work chain to run, mine and spend on."""
+
+
+def main() -> None:
+    """Entry point: a user sees one line that says what is wrong, never a traceback."""
+    from chain.primitives.errors import LocalFault, UserError
+
+    try:
+        cli()
+    except (UserError, LocalFault) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

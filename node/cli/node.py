@@ -1,0 +1,83 @@
+"""`pickaxe node`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chain.primitives.errors import UserError
+from node.config import CONFIG_FILE, build, default_datadir, load_toml
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--network", metavar="NAME", help="Network to join [default: pickaxe]; `pickaxe network list` shows them."
+)
+@click.option("--datadir", type=click.Path(path_type=Path), help="Data directory [default: ~/.pickaxe].")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file [default: DATADIR/pickaxe.toml]."
+)
+@click.option(
+    "--loadblock", multiple=True, type=click.Path(), help="Import blocks from FILE at start; may be repeated."
+)
+@click.option("--connect", multiple=True, metavar="HOST[:PORT]", help="Connect to these peers only; may be repeated.")
+@click.option(
+    "--addnode", multiple=True, metavar="HOST[:PORT]", help="Keep a connection to this peer; may be repeated."
+)
+@click.option("--listen/--no-listen", default=None, help="Accept connections from peers.")
+@click.option("--bind", multiple=True, metavar="HOST[:PORT]", help="Address to listen on; may be repeated.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port for peers.")
+@click.option("--rpc-port", type=click.IntRange(0, 65535), help="Port for JSON-RPC.")
+@click.option("--rpc-bind", multiple=True, metavar="HOST[:PORT]", help="Address for JSON-RPC [default: loopback].")
+@click.option("--rpc-user", help="RPC user [default: a cookie].")
+@click.option("--rpc-password", envvar="PICKAXE_RPC_PASSWORD", help="RPC password.")
+@click.option("--dbcache", "dbcache_mib", type=click.IntRange(4), help="Memory for coins not yet on disk, MiB.")
+@click.option("--threads", "script_threads", type=click.IntRange(0), help="Signature check threads; 0 is one a core.")
+@click.option(
+    "--prune", "prune_mib", type=click.IntRange(0), help="Delete old blocks above this many MiB (550 or more)."
+)
+@click.option("--txindex/--no-txindex", default=None, help="Keep an index of all transactions.")
+@click.option(
+    "--assumevalid", "assume_valid", metavar="HASH", help="Skip script checks below this block; 0 checks all."
+)
+@click.option("--stop-at-height", type=click.IntRange(0), help="Stop when the tip reaches this height.")
+@click.option("--mocktime", type=click.IntRange(0), hidden=True)
+@click.option("--max-connections", type=click.IntRange(0), help="Most connections to peers.")
+@click.option("--debug", multiple=True, metavar="CATEGORY", help="Log this category in detail; 'all' for all.")
+@click.option("--quiet", is_flag=True, help="Log to the file only.")
+def node(config_file: Path | None, datadir: Path | None, quiet: bool, txindex: bool | None, **options: Any) -> None:
+    """Run a full node until Ctrl-C or `pickaxe rpc stop`.
+
+    Settings come from the command line, then DATADIR/pickaxe.toml, then the defaults.
+    """
+    home = (datadir or default_datadir()).expanduser().absolute()
+    values: dict[str, Any] = {"datadir": home}
+    chosen = config_file or home / CONFIG_FILE
+    if config_file is not None or chosen.is_file():
+        values |= load_toml(chosen)
+    renamed = {"loadblock": "load_block", "stop_at_height": "stop_at_height"}
+    for name, value in options.items():
+        if value is None or value == ():
+            continue
+        values[renamed.get(name, name)] = value
+    if txindex is not None:
+        values["tx_index"] = txindex
+    if quiet:
+        values["print_to_console"] = False
+    if values.get("connect"):
+        values.setdefault("dns_seeds", False)
+    for path in values.get("load_block", ()):
+        if not Path(path).is_file():
+            raise UserError(f"--loadblock {path}: there is no such file.")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--datadir {home} cannot be created: {error.strerror}.") from error
+    config = build(values)
+
+    from node.app import run_node
+
+    sys.exit(run_node(config))

@@ -1,0 +1,10 @@
+"""Importing this fills the registry with every method."""
+
+from __future__ import annotations
+
+from node.rpc import blockchain, control, mempool, mining, network, rawtransactions, util
+from node.rpc.registry import REGISTRY
+
+MODULES = (blockchain, control, mempool, mining, network, rawtransactions, util)
+
+__all__ = ["MODULES", "REGISTRY"]
