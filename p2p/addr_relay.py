@@ -1,4 +1,5 @@
-"""Gossip about addresses: rate-limited in, passed on to one or two peers, and told at random times. Source: Core's ProcessAddrs and MaybeSendAddr."""
+"""Gossip about addresses: rate-limited in, passed on to one or two peers, and told at random times. Source: Core's
+ProcessAddrs and MaybeSendAddr."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ class AddrRelay:
             raise PeerDropped("addrfetch connection completed")
 
     def _pass_on(self, origin: Peer, seen: TimedAddress) -> None:
-        """To two peers (one, for networks that we cannot reach ourselves), the same two for a day: spreads wide and cannot be amplified."""
+        """To two peers (one, for networks that we cannot reach ourselves), the same two for a day: spreads wide and
+        cannot be amplified."""
         day = (
             int(self._ctx.clock() + int.from_bytes(sha256(seen.address.key)[:8], "little"))
             // ROTATE_ADDR_RELAY_DEST_INTERVAL_S

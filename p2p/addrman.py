@@ -1,11 +1,13 @@
 """The address book: where other nodes are said to be (`new`) and where we have reached one (`tried`).
 
-Both tables have a fixed number of slots, and the slot of an address follows from a secret key, its network group and, for `new`, the group of the peer
-that told us: somebody who owns many addresses in few groups can fill few slots, however much he gossips. The scheme and its numbers are Core's
-(addrman.h); what is kept simpler is that an address takes one `new` slot rather than up to eight.
+Both tables have a fixed number of slots, and the slot of an address follows from a secret key, its network group
+and, for `new`, the group of the peer that told us: somebody who owns many addresses in few groups can fill few
+slots, however much he gossips. The scheme and its numbers are Core's (addrman.h); what is kept simpler is that an
+address takes one `new` slot rather than up to eight.
 
-``peers.dat`` (little-endian): ``PKXADDR1``, 32-byte key, u32 count, then per address: an addrv2 entry (BIP155), network id and length-prefixed bytes of the
-source, u8 tried, i64 last success, i64 last attempt, u16 failures; at the end SHA-256d of everything before. Read up to 24 MiB, written by rename.
+``peers.dat`` (little-endian): ``PKXADDR1``, 32-byte key, u32 count, then per address: an addrv2 entry (BIP155),
+network id and length-prefixed bytes of the source, u8 tried, i64 last success, i64 last attempt, u16 failures; at
+the end SHA-256d of everything before. Read up to 24 MiB, written by rename.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ class AddrMan:
     # --- what others tell
 
     def add(self, addresses: Iterable[TimedAddress], *, source: NetAddress | None, time_penalty_s: int = 7200) -> int:
-        """Take in gossip; returns how many were new to us. Addresses that no one can reach, and those for which there is no slot, are left out."""
+        """Take in gossip; returns how many were new to us. Addresses that no one can reach, and those for which there
+        is no slot, are left out."""
         added = 0
         for seen in addresses:
             added += self._add(seen, source or seen.address, time_penalty_s)
@@ -157,7 +160,8 @@ class AddrMan:
     # --- what we find out
 
     def good(self, address: NetAddress) -> bool:
-        """We completed a handshake with it: it moves to `tried`. False if it is unknown, or its slot there is held by one that works as well."""
+        """We completed a handshake with it: it moves to `tried`. False if it is unknown, or its slot there is held by
+        one that works as well."""
         entry = self._entries.get(address)
         now = int(self._clock())
         if entry is None:
@@ -220,7 +224,8 @@ class AddrMan:
         return 0 if entry is None else entry.last_attempt
 
     def sample(self, count: int | None, max_percent: int | None, network: str | None) -> list[TimedAddress]:
-        """Random addresses of at most `count` and `max_percent` of all, leaving out the worthless; of one network if it is named."""
+        """Random addresses of at most `count` and `max_percent` of all, leaving out the worthless; of one network if it
+        is named."""
         now = self._clock()
         limit = len(self._entries)
         if max_percent is not None:

@@ -1,6 +1,7 @@
 """Banned subnets (by the user, kept on disk) and discouraged addresses (by misbehaviour, in memory).
 
-``banlist.json`` is Core's: ``{"banned_nets": [{"version": 1, "ban_created": s, "banned_until": s, "address": "1.2.3.0/24"}]}``. It is read up to 16 MiB.
+``banlist.json`` is Core's: ``{"banned_nets": [{"version": 1, "ban_created": s, "banned_until": s, "address":
+"1.2.3.0/24"}]}``. It is read up to 16 MiB.
 """
 
 from __future__ import annotations

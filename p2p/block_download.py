@@ -1,7 +1,8 @@
 """Which blocks to ask which peer for. Source: Core's FindNextBlocksToDownload and the timeouts in SendMessages.
 
-Up to 16 blocks are in flight from each peer, at most 1,024 above the last block that we have in common with its chain. When the window cannot move because
-of one peer's missing block, that peer is given two seconds (doubling when it happens again, since then it may be our own line).
+Up to 16 blocks are in flight from each peer, at most 1,024 above the last block that we have in common with its
+chain. When the window cannot move because of one peer's missing block, that peer is given two seconds (doubling when
+it happens again, since then it may be our own line).
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class BlockDownload:
         return self._node.tip().time > self._ctx.clock() - self._node.params.block_interval_s * RECENT_INTERVALS
 
     def from_this_peer(self, peer: Peer) -> bool:
-        """Whether to sync headers and blocks from it during initial download: outbound peers first, inbound ones when there are no others."""
+        """Whether to sync headers and blocks from it during initial download: outbound peers first, inbound ones when
+        there are no others."""
         if peer.sync.preferred_download:
             return True
         if not peer.serves_blocks or peer.connection_type.value == "addr-fetch":
@@ -107,7 +109,8 @@ class BlockDownload:
         return not self._in_flight or not any(p.sync.preferred_download for p in self._ctx.peers.values())
 
     def fill(self, peer: Peer) -> None:
-        """Ask the peer for blocks until 16 are in flight, or there is nothing it could give; notices who holds everyone up."""
+        """Ask the peer for blocks until 16 are in flight, or there is nothing it could give; notices who holds everyone
+        up."""
         sync = peer.sync
         now = self._ctx.clock()
         budget = MAX_BLOCKS_IN_TRANSIT_PER_PEER - len(sync.in_flight)
@@ -190,7 +193,7 @@ class BlockDownload:
         self._ctx.send(peer, GetData(tuple(Inv(kind, h.hash) for h in headers)))
 
     def direct_fetch(self, peer: Peer, last: HeaderInfo) -> None:
-        """Headers up to `last` have just come from this peer and we are close to today: ask it for the blocks at once."""
+        """Headers up to `last` have just come from this peer: ask it for the blocks if we are close to today."""
         tip = self._node.tip()
         if not self.can_direct_fetch() or last.failed or tip.chainwork > last.chainwork or not peer.serves_blocks:
             return

@@ -1,7 +1,9 @@
-"""Receiving compact blocks (BIP152): rebuild a block from short ids and our mempool, ask for what is missing. Source: Core's handling of cmpctblock.
+"""Receiving compact blocks (BIP152): rebuild a block from short ids and our mempool, ask for what is missing. Source:
+Core's handling of cmpctblock.
 
-Only blocks at most two above our tip are rebuilt, and at most three peers' versions of one block at a time; everything else is treated as an announcement
-of its header. A block that was rebuilt wrongly (short ids can collide) is fetched whole.
+Only blocks at most two above our tip are rebuilt, and at most three peers' versions of one block at a time;
+everything else is treated as an announcement of its header. A block that was rebuilt wrongly (short ids can collide)
+is fetched whole.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ ProcessBlock = Callable[[Peer, bytes, BlockHash], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class Partial:
-    """A block being rebuilt from one peer's compact block; None marks a transaction that we lack. `tried`: it has failed once."""
+    """A block being rebuilt from one peer's compact block; None marks a transaction that we lack. `tried`: it has
+    failed once."""
 
     header: BlockHeader
     transactions: list[Transaction | None]
@@ -271,7 +274,8 @@ class CompactBlocks:
                 self._fetch_whole(peer, block_hash)
             else:
                 log.net.debug(
-                    "Peer %d sent us a compact block but it failed to reconstruct, waiting on first download to complete",
+                    "Peer %d sent us a compact block but it failed to reconstruct, "
+                    "waiting on first download to complete",
                     peer.id,
                 )
                 self._drop(peer, block_hash)

@@ -1,4 +1,5 @@
-"""What the node tells the peer-to-peer layer to do. All values are plain data; the node's command line and bitcoin.conf fill them in."""
+"""What the node tells the peer-to-peer layer to do. All values are plain data; the node's command line and bitcoin.conf
+fill them in."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _SAFE_COMMENT = re.compile(r"[A-Za-z0-9 .,;\-_?@]*")
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """An address to listen on; port 0 lets the system choose (see PeerManager.listening). `permissions` go to every peer that arrives there."""
+    """An address to listen on; port 0 lets the system choose (see PeerManager.listening). `permissions` go to every
+    peer that arrives there."""
 
     host: str
     port: int
@@ -35,13 +37,15 @@ class P2PConfig:
     user_agent_comments: tuple[str, ...] = ()
     #: connections in all, manual ones not counted (-maxconnections)
     max_connections: int = 125
-    #: (-connect) None: choose peers ourselves; (): make no outbound connections of our own accord (-connect=0); else only these
+    #: (-connect) None: choose peers ourselves; (): make no outbound connections of our own accord (-connect=0); else
+    #: only these
     connect: tuple[str, ...] | None = None
     #: kept connected (-addnode)
     add_nodes: tuple[str, ...] = ()
     #: asked once for addresses when we have none (-seednode)
     seed_nodes: tuple[str, ...] = ()
-    #: names whose A and AAAA records are nodes, asked when we know too few addresses (-dnsseed; from the network's parameters)
+    #: names whose A and AAAA records are nodes, asked when we know too few addresses (-dnsseed; from the network's
+    #: parameters)
     dns_seeds: tuple[str, ...] = ()
     #: port of addresses that name none (the network's default port)
     default_port: int | None = None
@@ -53,7 +57,8 @@ class P2PConfig:
     peer_timeout_s: float = 60
     #: an outbound TCP connection must be up within this time (-timeout, which is in ms)
     connect_timeout_s: float = 5
-    #: bytes received and not yet handled, and bytes queued to send, before a connection is paused (-maxreceivebuffer, -maxsendbuffer)
+    #: bytes received and not yet handled, and bytes queued to send, before a connection is paused (-maxreceivebuffer,
+    #: -maxsendbuffer)
     max_receive_buffer: int = 5_000_000
     max_send_buffer: int = 1_000_000
     services: Services = Services.NETWORK | Services.WITNESS
@@ -70,7 +75,8 @@ class P2PConfig:
 
     @property
     def user_agent(self) -> bytes:
-        """BIP14: ``/Pickaxe:0.1.0/`` or ``/Pickaxe:0.1.0(comment; comment)/``. UserError (Core's words) for a comment that peers would not see whole."""
+        """BIP14: ``/Pickaxe:0.1.0/`` or ``/Pickaxe:0.1.0(comment; comment)/``. UserError (Core's words) for a comment
+        that peers would not see whole."""
         for comment in self.user_agent_comments:
             if not _SAFE_COMMENT.fullmatch(comment):
                 raise UserError(f"User Agent comment ({comment}) contains unsafe characters.")
@@ -78,7 +84,7 @@ class P2PConfig:
         agent = f"/{CLIENT_NAME}:{CLIENT_VERSION}{comments}/".encode("ascii")
         if len(agent) > MAX_SUBVERSION_LENGTH:
             raise UserError(
-                f"Total length of network version string ({len(agent)}) exceeds maximum length ({MAX_SUBVERSION_LENGTH}). "
-                "Reduce the number or size of uacomments."
+                f"Total length of network version string ({len(agent)}) exceeds maximum length "
+                f"({MAX_SUBVERSION_LENGTH}). Reduce the number or size of uacomments."
             )
         return agent

@@ -1,7 +1,9 @@
-"""One TCP connection: bytes between a socket and the engine. A peer's messages are handled one after another, in one task.
+"""One TCP connection: bytes between a socket and the engine. A peer's messages are handled one after another, in one
+task.
 
-Backpressure: nothing is read while a message is handled or while too much waits to be sent; the stream's own buffer is bounded; what piles up
-unsent beyond a hard limit ends the connection. Idle connections are ended by the engine's timeouts (Engine.tick), which bounds every wait here.
+Backpressure: nothing is read while a message is handled or while too much waits to be sent; the stream's own buffer
+is bounded; what piles up unsent beyond a hard limit ends the connection. Idle connections are ended by the engine's
+timeouts (Engine.tick), which bounds every wait here.
 """
 
 from __future__ import annotations
@@ -46,13 +48,15 @@ class Connection:
             self._transport.abort()
 
     def close(self) -> None:
-        """End the connection: what is queued is still sent, for a few seconds at most. The reading task then sees the end of the stream."""
+        """End the connection: what is queued is still sent, for a few seconds at most. The reading task then sees the
+        end of the stream."""
         if not self._transport.is_closing():
             self._transport.close()
             asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     async def run(self, peer: Peer, on_local_fault: Callable[[LocalFault], None]) -> None:
-        """Until either side ends it. Faults of this machine go to `on_local_fault`; everything that a peer can cause ends here."""
+        """Until either side ends it. Faults of this machine go to `on_local_fault`; everything that a peer can cause
+        ends here."""
         self.peer = peer
         peer.on_disconnect = self.close
         engine = self._engine
@@ -85,7 +89,8 @@ class Connection:
             engine.disconnected(peer)
 
     async def _flow(self, peer: Peer) -> None:
-        """Answer queued requests, as fast as the peer takes the answers; return when both queues are short enough to go on."""
+        """Answer queued requests, as fast as the peer takes the answers; return when both queues are short enough to go
+        on."""
         while not peer.disconnecting:
             if self._transport.get_write_buffer_size() > self._max_send_buffer:
                 await asyncio.wait_for(self._writer.drain(), TIMEOUT_INTERVAL_S)

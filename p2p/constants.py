@@ -1,4 +1,5 @@
-"""Numbers of the peer protocol: one home each, with their source. Times are seconds, sizes bytes, unless the name says otherwise."""
+"""Numbers of the peer protocol: one home each, with their source. Times are seconds, sizes bytes, unless the name says
+otherwise."""
 
 from __future__ import annotations
 

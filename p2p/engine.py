@@ -1,8 +1,9 @@
-"""What happens when a message comes, and what is due when none does. Sans-I/O: peers are fed transport events, answers leave through their sinks.
+"""What happens when a message comes, and what is due when none does. Sans-I/O: peers are fed transport events, answers
+leave through their sinks.
 
-Methods that wait do so only for the node (`chain.interfaces.NodeForPeers`). The caller feeds a peer its events one after another and waits for each, so
-that a pong answers for everything before its ping, block validation included. Source of the behaviour, the order of checks and the log lines: Core's
-PeerManagerImpl.
+Methods that wait do so only for the node (`chain.interfaces.NodeForPeers`). The caller feeds a peer its events one
+after another and waits for each, so that a pong answers for everything before its ping, block validation included.
+Source of the behaviour, the order of checks and the log lines: Core's PeerManagerImpl.
 """
 
 from __future__ import annotations
@@ -118,9 +119,11 @@ class Engine:
     # --- messages
 
     async def handle(self, peer: Peer, event: Event) -> None:
-        """Everything that one event leads to, in Core's order: the message, orphans it freed, then whatever is due for the peer.
+        """Everything that one event leads to, in Core's order: the message, orphans it freed, then whatever is due for
+        the peer.
 
-        Whatever a peer sends ends here in an answer, a log line or its disconnection; only LocalFault is passed on."""
+        Whatever a peer sends ends here in an answer, a log line or its disconnection; only LocalFault is passed on.
+        """
         if peer.disconnecting:
             return
         command, size = self._account(peer, event)
@@ -340,10 +343,10 @@ class Engine:
         self.download.mark_received(block_hash, peer)
         parent = self._node.header(header.prev_hash)
         known = self._node.header(block_hash)
-        if known is None and parent is not None:
-            if int(parent.chainwork) + header_work(header) < self.headers.anti_dos_work():
-                log.net.debug("ignoring unrequested low-work block %s peer=%d", hash_to_hex(block_hash), peer.id)
-                return
+        work = int(parent.chainwork) + header_work(header) if parent is not None else 0
+        if known is None and parent is not None and work < self.headers.anti_dos_work():
+            log.net.debug("ignoring unrequested low-work block %s peer=%d", hash_to_hex(block_hash), peer.id)
+            return
         await self._process(peer, message.raw, block_hash, requested=requested, answers_for_it=True)
 
     async def _process_compact(self, peer: Peer, raw: bytes, block_hash: BlockHash) -> None:
@@ -387,6 +390,8 @@ class Engine:
 
     def misbehaving(self, peer: Peer, text: str) -> None:
         """Core's Misbehaving and MaybeDiscourageAndDisconnect in one."""
+        if peer.disconnecting:
+            return
         log.net.debug("Misbehaving: peer=%d%s", peer.id, f": {text}" if text else "")
         if peer.may(Permission.NOBAN):
             log.net.warning("Not punishing noban peer %d!", peer.id)
@@ -408,9 +413,11 @@ class Engine:
     # --- what is due
 
     def tick(self, peer: Peer, *, idle: bool) -> None:
-        """Send what is due to a peer, and see whether it still earns its place. `idle`: all that it sent has been handled.
+        """Send what is due to a peer, and see whether it still earns its place. `idle`: all that it sent has been
+        handled.
 
-        To be called after every message, several times a second, and when the chain or the mempool have changed."""
+        To be called after every message, several times a second, and when the chain or the mempool have changed.
+        """
         if peer.disconnecting:
             return
         if idle and self._inactive(peer):
@@ -513,7 +520,8 @@ class Engine:
             peer.sync.announce.extend(connected[-MAX_BLOCKS_TO_ANNOUNCE:])
 
     async def read_tip(self) -> None:
-        """Read a new tip, so that it can be announced as a compact block and its transactions be forgotten. To be called after on_tip_changed."""
+        """Read a new tip, so that it can be announced as a compact block and its transactions be forgotten. To be
+        called after on_tip_changed."""
         block_hash = self._unread_tip
         if block_hash is None:
             return

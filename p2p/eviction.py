@@ -1,7 +1,7 @@
 """Which inbound peer makes room for another when all slots are taken (Core: node/eviction.cpp).
 
-Peers that would be hard for one attacker to own many of are protected, by criteria that he cannot fake all at once; of the rest, the youngest in the
-network group with the most connections goes.
+Peers that would be hard for one attacker to own many of are protected, by criteria that he cannot fake all at once;
+of the rest, the youngest in the network group with the most connections goes.
 """
 
 from __future__ import annotations
@@ -66,8 +66,13 @@ def _protect(
     return ranked[:keep] + [c for c in ranked[keep:] if not only(c)]
 
 
+def _oldest_of(test: Callable[[Candidate], bool]) -> _Sort:
+    return lambda c: (test(c), -c.connected_at)
+
+
 def _protect_by_network(candidates: list[Candidate]) -> list[Candidate]:
-    """Half of those left by uptime, up to half of these places reserved for networks that do badly by the other criteria."""
+    """Half of those left by uptime, up to half of these places reserved for networks that do badly by the other
+    criteria."""
     total = len(candidates) // 2
     tests: list[Callable[[Candidate], bool]] = [
         lambda c: c.network == NetworkId.CJDNS,
@@ -86,7 +91,7 @@ def _protect_by_network(candidates: list[Candidate]) -> list[Candidate]:
         share = max((reserved - protected) // len(present), 1)
         for test in present:
             size = len(candidates)
-            candidates = _protect(candidates, share, lambda c, t=test: (t(c), -c.connected_at), test)  # type: ignore[misc]
+            candidates = _protect(candidates, share, _oldest_of(test), test)
             protected += size - len(candidates)
             if protected >= reserved:
                 break

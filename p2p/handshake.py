@@ -1,6 +1,8 @@
-"""version, verack and what may only come between them (BIP155 sendaddrv2, BIP339 wtxidrelay). Source: Core's ProcessMessage.
+"""version, verack and what may only come between them (BIP155 sendaddrv2, BIP339 wtxidrelay). Source: Core's
+ProcessMessage.
 
-The one who connects speaks first. Until its version has come, every other message is ignored; until its verack, all but the feature messages.
+The one who connects speaks first. Until its version has come, every other message is ignored; until its verack, all
+but the feature messages.
 """
 
 from __future__ import annotations
@@ -138,7 +140,8 @@ def on_verack(ctx: Context, peer: Peer) -> None:
     if peer.handshake_done:
         log.net.debug("ignoring redundant verack message from %s", peer)
         return
-    text = f"New {peer.connection_type.value} peer connected: transport: {peer.transport.name}, version: {peer.version}, {peer}"
+    kind, transport = peer.connection_type.value, peer.transport.name
+    text = f"New {kind} peer connected: transport: {transport}, version: {peer.version}, {peer}"
     if peer.inbound:
         log.net.debug(text)
     else:

@@ -1,12 +1,15 @@
-"""Headers first: which headers to ask for, what to make of those that come, and how we announce ours. Source: Core's net_processing.cpp.
+"""Headers first: which headers to ask for, what to make of those that come, and how we announce ours. Source: Core's
+net_processing.cpp.
 
-Headers are taken into the tree only when they connect, show proof of work, and lead to at least the work of our tip less a day (or the network's
-minimum): a peer cannot fill memory with cheap ones. Chains that begin with less are first followed without being stored (`p2p.headers_presync`).
+Headers are taken into the tree only when they connect, show proof of work, and lead to at least the work of our tip
+less a day (or the network's minimum): a peer cannot fill memory with cheap ones. Chains that begin with less are
+first followed without being stored (`p2p.headers_presync`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from chain.interfaces import HeaderInfo, HeadersOutcome, Verdict
 from chain.primitives.header import BlockHeader
@@ -129,7 +132,8 @@ class HeaderSync:
             self._last_inv_that_triggered_sync = block_hash
 
     def start_if_due(self, peer: Peer, sync_from_peer: bool) -> None:
-        """Ask for headers for the first time: of one peer at once while we are far behind, of everyone when we are close to today."""
+        """Ask for headers for the first time: of one peer at once while we are far behind, of everyone when we are
+        close to today."""
         sync = peer.sync
         if sync.started or not peer.serves_blocks:
             return
@@ -164,7 +168,8 @@ class HeaderSync:
     async def on_headers(
         self, peer: Peer, headers: Sequence[BlockHeader], *, via_compact_block: bool = False
     ) -> HeaderInfo | None:
-        """Handle a headers message; the last header if the whole of it is in the tree now. PeerMisbehaviour and PeerDropped as Core has them."""
+        """Handle a headers message; the last header if the whole of it is in the tree now. PeerMisbehaviour and
+        PeerDropped as Core has them."""
         if not headers:
             self.forget(peer)
             peer.sync.last_getheaders = 0.0
@@ -203,7 +208,8 @@ class HeaderSync:
     async def store(
         self, peer: Peer, headers: Sequence[BlockHeader], *, via_compact_block: bool = False
     ) -> HeaderInfo | None:
-        """Hand headers to the chain, whose work has been looked at; the last one if all were accepted. PeerMisbehaviour if they are invalid."""
+        """Hand headers to the chain, whose work has been looked at; the last one if all were accepted. PeerMisbehaviour
+        if they are invalid."""
         outcome = await self._node.process_headers([h.raw for h in headers])
         if outcome.verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE) and outcome.last is not None:
             return outcome.last
@@ -215,7 +221,7 @@ class HeaderSync:
         pow_limit = self._node.params.pow_limit
         if not all(has_claimed_work(h, pow_limit) for h in headers):
             raise PeerMisbehaviour("header with invalid proof of work")
-        if any(h.prev_hash != before.hash for before, h in zip(headers, headers[1:], strict=False)):
+        if any(h.prev_hash != before.hash for before, h in pairwise(headers)):
             raise PeerMisbehaviour("non-continuous headers sequence")
 
     def _on_unconnecting(self, peer: Peer, headers: Sequence[BlockHeader]) -> None:
@@ -253,7 +259,8 @@ class HeaderSync:
     def _continue_presync(
         self, peer: Peer, presync: HeadersPresync, headers: Sequence[BlockHeader], full: bool
     ) -> list[BlockHeader] | None:
-        """Headers that may be stored now (perhaps none yet); None when these do not belong to the sync, which is over then."""
+        """Headers that may be stored now (perhaps none yet); None when these do not belong to the sync, which is over
+        then."""
         result = presync.process(headers, full=full)
         if result.request_more and result.success:
             self.request_at_once(peer, presync.locator(self._node.locator(presync.start.hash)))
@@ -276,8 +283,8 @@ class HeaderSync:
     def _on_refused(self, peer: Peer, outcome: HeadersOutcome, via_compact_block: bool) -> None:
         if outcome.verdict == Verdict.CACHED_INVALID and not peer.inbound:
             log.net.warning(
-                "%s (received from %s). If this happens with all peers, consider database corruption (that -reindex may fix) "
-                "or a potential consensus incompatibility.",
+                "%s (received from %s). If this happens with all peers, consider database corruption "
+                "(that -reindex may fix) or a potential consensus incompatibility.",
                 outcome.reason,
                 peer,
             )
@@ -295,9 +302,9 @@ class HeaderSync:
         best = sync.best_known
         if best is None:
             return
-        if node.is_initial_block_download() and not more_may_come and best.chainwork < node.minimum_chain_work():
-            if peer.outbound_or_block_relay:
-                raise PeerDropped("outbound peer headers chain has insufficient work")
+        behind = node.is_initial_block_download() and best.chainwork < node.minimum_chain_work()
+        if behind and not more_may_come and peer.outbound_or_block_relay:
+            raise PeerDropped("outbound peer headers chain has insufficient work")
         if peer.connection_type == ConnectionType.OUTBOUND_FULL_RELAY and not sync.chain_protected:
             protected = sum(p.sync.chain_protected for p in self._ctx.peers.values())
             if protected < MAX_OUTBOUND_PEERS_TO_PROTECT and best.chainwork >= node.tip().chainwork:
@@ -307,7 +314,8 @@ class HeaderSync:
     # --- what is due now and then
 
     def maybe_sendheaders(self, peer: Peer) -> None:
-        """Ask for announcements by headers once the peer's chain is worth something; earlier ones would disturb the initial sync."""
+        """Ask for announcements by headers once the peer's chain is worth something; earlier ones would disturb the
+        initial sync."""
         best = peer.sync.best_known
         if peer.sent_sendheaders or peer.common_version < SENDHEADERS_VERSION or best is None:
             return
@@ -358,7 +366,8 @@ class HeaderSync:
                 return
             self.request(peer, target.prev_hash if target.height else target.hash)
             log.net.debug(
-                "sending getheaders to outbound %s to verify chain work (current best known block:%s, benchmark blockhash: %s)",
+                "sending getheaders to outbound %s to verify chain work "
+                "(current best known block:%s, benchmark blockhash: %s)",
                 peer,
                 known,
                 hash_to_hex(target.hash),
@@ -369,7 +378,8 @@ class HeaderSync:
     # --- announcing
 
     def announce(self, peer: Peer, send_compact: Callable[[Peer, HeaderInfo], bool]) -> None:
-        """Tell the peer of new blocks: by cmpctblock or headers if it asked for them and they connect to what it has, else by inv."""
+        """Tell the peer of new blocks: by cmpctblock or headers if it asked for them and they connect to what it has,
+        else by inv."""
         sync = peer.sync
         if sync.announce:
             self.resolve_unknown(peer)
@@ -401,7 +411,8 @@ class HeaderSync:
             sync.announce_by_inv.clear()
 
     def _connecting_headers(self, peer: Peer, hashes: Sequence[BlockHash]) -> list[HeaderInfo] | None:
-        """The headers of these that the peer lacks, if they connect to one that it has; None if only an inv can tell it."""
+        """The headers of these that the peer lacks, if they connect to one that it has; None if only an inv can tell
+        it."""
         found: list[HeaderInfo] = []
         previous: HeaderInfo | None = None
         for block_hash in hashes:

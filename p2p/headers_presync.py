@@ -1,8 +1,10 @@
-"""Following a chain of headers that has too little work to be stored (yet), in bounded memory. Source: Core's headerssync.h.
+"""Following a chain of headers that has too little work to be stored (yet), in bounded memory. Source: Core's
+headerssync.h.
 
-First pass: every header's proof of work is checked and its work added up, and of every 600th or so one bit of a salted hash is kept. Only when the
-chain has shown enough work is it downloaded again from its start, checked against these bits, and handed on for storing. A peer that would fill our
-memory with cheap headers thus has to do the work first; one that shows another chain in the second pass is caught by the bits it cannot predict.
+First pass: every header's proof of work is checked and its work added up, and of every 600th or so one bit of a
+salted hash is kept. Only when the chain has shown enough work is it downloaded again from its start, checked against
+these bits, and handed on for storing. A peer that would fill our memory with cheap headers thus has to do the work
+first; one that shows another chain in the second pass is caught by the bits it cannot predict.
 """
 
 from __future__ import annotations
@@ -70,11 +72,12 @@ class HeadersPresync:
         return -1 if self._redownloading or self.done else self._height
 
     def locator(self, start_locator: Sequence[BlockHash]) -> list[BlockHash]:
-        """For the next getheaders: where we are, then `start_locator` (that of the stored header where it all began)."""
+        """For the next getheaders: where we are, then `start_locator` (of the stored header where it all began)."""
         return [self._last, *start_locator] if self._last != self.start.hash else list(start_locator)
 
     def process(self, headers: Sequence[BlockHeader], *, full: bool) -> Progress:
-        """Take in a message's headers: continuous, each with its claimed proof of work. `full`: it had as many as a message can."""
+        """Take in a message's headers: continuous, each with its claimed proof of work. `full`: it had as many as a
+        message can."""
         if self.done:
             return Progress()
         progress = self._redownload(headers, full) if self._redownloading else self._first_pass(headers, full)
@@ -115,9 +118,9 @@ class HeadersPresync:
                 return Progress()
             if self._work >= self._minimum_work:
                 self._release_all = True
-            if not self._release_all and self._height % self._period == self._offset:
-                if not self._commitments or self._commitments.popleft() != self._bit(header):
-                    return Progress()  # not the chain of the first pass
+            committed = not self._release_all and self._height % self._period == self._offset
+            if committed and (not self._commitments or self._commitments.popleft() != self._bit(header)):
+                return Progress()  # not the chain of the first pass
             self._buffer.append(header)
         ready = []
         while self._buffer and (self._release_all or len(self._buffer) > self._buffer_size):
@@ -144,7 +147,8 @@ class HeadersPresync:
 
 
 def permitted_transition(params: NetworkParams, height: int, old_nbits: int, new_nbits: int) -> bool:
-    """Whether a header at `height` could have these nbits, going by the header before it alone (Core: PermittedDifficultyTransition)."""
+    """Whether a header at `height` could have these nbits, going by the header before it alone (Core:
+    PermittedDifficultyTransition)."""
     if params.retargeting != Retargeting.BITCOIN or params.allow_min_difficulty:
         return True
     if height % params.retarget_interval:

@@ -1,7 +1,9 @@
-"""The peer-to-peer layer as the node sees it: start it, ask it, tell it what happened. With connection.py the only asyncio in this package.
+"""The peer-to-peer layer as the node sees it: start it, ask it, tell it what happened. With connection.py the only
+asyncio in this package.
 
-Everything runs in one task group; `run` returns after `stop`, and raises LocalFault if this machine failed us. Decisions are the engine's
-(`p2p.engine`), addresses `p2p.addrman`'s; here are sockets, timers and the calls that RPC makes.
+Everything runs in one task group; `run` returns after `stop`, and raises LocalFault if this machine failed us.
+Decisions are the engine's (`p2p.engine`), addresses `p2p.addrman`'s; here are sockets, timers and the calls that RPC
+makes.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class PeerManager:
         connector: Connector | None = None,
         resolver: Resolver | None = None,
     ) -> None:
-        """`clock` gives unix seconds and may be mocked; `rng` must be unpredictable outside tests (SystemRandom by default)."""
+        """`clock` gives unix seconds and may be mocked; `rng` must be unpredictable outside tests (SystemRandom by
+        default)."""
         self.node = node
         self.config = config
         self.params = node.params
@@ -123,7 +126,8 @@ class PeerManager:
         return [s.getsockname()[:2] for server in self._servers for s in server.sockets]
 
     async def run(self) -> None:
-        """Serve until `stop`. Starts listening if `start` was not called. LocalFault if the chain's disk or memory failed."""
+        """Serve until `stop`. Starts listening if `start` was not called. LocalFault if the chain's disk or memory
+        failed."""
         if not self._servers:
             await self.start()
         try:
@@ -270,7 +274,8 @@ class PeerManager:
     async def connect(
         self, target: str, connection_type: ConnectionType, address: NetAddress | None = None
     ) -> Peer | None:
-        """Open one outbound connection; None if it could not be opened, or exists, or is banned. `target` is host[:port]."""
+        """Open one outbound connection; None if it could not be opened, or exists, or is banned. `target` is
+        host[:port]."""
         if not self.network_active or target in self._pending or self._connected_to(target, address):
             return None
         try:
@@ -443,7 +448,8 @@ class PeerManager:
         return received, self.total_sent + sum(p.bytes_sent for p in peers)
 
     async def add_node(self, target: str, command: str) -> None:
-        """addnode: "add" keeps a connection up, "remove" stops that, "onetry" tries one now and returns when it has been tried."""
+        """addnode: "add" keeps a connection up, "remove" stops that, "onetry" tries one now and returns when it has
+        been tried."""
         if command == "onetry":
             await self.connect(target, ConnectionType.MANUAL)
         elif command == "add":
@@ -466,7 +472,8 @@ class PeerManager:
         return [(target, next((p for p in peers if p.name == target), None)) for target in self._added]
 
     async def add_connection(self, target: str, connection_type: ConnectionType) -> None:
-        """addconnection (regtest): open an automatic-type connection now. RequestRefused when that type's slots are taken."""
+        """addconnection (regtest): open an automatic-type connection now. RequestRefused when that type's slots are
+        taken."""
         limits = {
             ConnectionType.OUTBOUND_FULL_RELAY: min(MAX_OUTBOUND_FULL_RELAY, self.config.max_connections),
             ConnectionType.BLOCK_RELAY: MAX_BLOCK_RELAY_ONLY,
@@ -482,7 +489,7 @@ class PeerManager:
         await self.connect(target, connection_type)
 
     def disconnect(self, *, address: str = "", peer_id: int | None = None) -> None:
-        """disconnectnode: by address (as getpeerinfo shows it) or by id; RequestRefused if no such peer is connected."""
+        """disconnectnode: by address (as getpeerinfo shows it) or by id; RequestRefused if there is no such peer."""
         found = [
             p for p in self.engine.peers.values() if (p.id == peer_id if peer_id is not None else p.name == address)
         ]
@@ -509,7 +516,7 @@ class PeerManager:
                 peer.disconnect()
 
     def set_ban(self, subnet: str, *, ban_time_s: int = 0, absolute: bool = False) -> None:
-        """setban add: for `ban_time_s` seconds (0: the default), or until that unix time. Peers in it are disconnected."""
+        """setban add: for `ban_time_s` seconds (0: the default), or until that time. Peers in it are disconnected."""
         parsed = parse_subnet(subnet)
         until = ban_time_s if absolute else int(self._clock()) + (ban_time_s or self.config.ban_time_s)
         self.bans.ban(parsed, until)

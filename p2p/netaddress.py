@@ -1,4 +1,5 @@
-"""Network addresses as the protocol carries them: IPv4 and IPv6 in 16 bytes (version, addr), and BIP155's form with a network id (addrv2)."""
+"""Network addresses as the protocol carries them: IPv4 and IPv6 in 16 bytes (version, addr), and BIP155's form with a
+network id (addrv2)."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ _SIZES = {
 
 
 class NetAddress(NamedTuple):
-    """A network id (BIP155), its address bytes and a port. Ids that we do not know are carried but never connected to."""
+    """A network id (BIP155), its address bytes and a port. Unknown networks are carried but never connected to."""
 
     network: int
     address: bytes
@@ -109,7 +110,8 @@ class NetAddress(NamedTuple):
 
     @property
     def group(self) -> bytes:
-        """The part that one operator plausibly controls: /16 of IPv4, /32 of IPv6, 4 bits of overlays (Core: NetGroupManager)."""
+        """The part that one operator plausibly controls: /16 of IPv4, /32 of IPv6, 4 bits of overlays (Core:
+        NetGroupManager)."""
         if self.network == NetworkId.IPV4:
             return bytes([self.network]) + (self.address[:2] if self.is_routable else b"")
         if self.network == NetworkId.IPV6:
@@ -150,7 +152,7 @@ UNSPECIFIED = NetAddress(NetworkId.IPV6, bytes(16), 0)
 
 
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
-    """``host``, ``host:port``, ``[v6]:port`` or a bare v6 address into (host, port); ValueError if the port is not one."""
+    """``host``, ``host:port``, ``[v6]:port`` or a bare v6 address into (host, port); ValueError for a bad port."""
     text = text.strip()
     host, colon, port_text = text.rpartition(":")
     bare_v6 = ":" in host and not host.startswith("[")
@@ -164,7 +166,8 @@ def split_host_port(text: str, default_port: int) -> tuple[str, int]:
 
 
 class TimedAddress(NamedTuple):
-    """An entry of addr and addrv2: when it was last seen (unix s, u32), the services it was said to offer, and where it is."""
+    """An entry of addr and addrv2: when it was last seen (unix s, u32), the services it was said to offer, and where it
+    is."""
 
     time: int
     services: int

@@ -1,4 +1,5 @@
-"""Transactions whose parents we lack, kept for a while in case the parents come. Bounded in number, in weight, and in weight per peer."""
+"""Transactions whose parents we lack, kept for a while in case the parents come. Bounded in number, in weight, and in
+weight per peer."""
 
 from __future__ import annotations
 

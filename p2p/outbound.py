@@ -28,7 +28,8 @@ class Wanted(NamedTuple):
 
 
 class OutboundPlan:
-    """Counts what is there and picks what is missing: 8 full-relay and 2 block-relay-only peers in distinct network groups, and a feeler now and then."""
+    """Counts what is there and picks what is missing: 8 full-relay and 2 block-relay-only peers in distinct network
+    groups, and a feeler now and then."""
 
     def __init__(
         self,
@@ -92,9 +93,9 @@ class OutboundPlan:
             address = seen.address
             if not address.is_ip or not address.is_valid or str(address) in pending:
                 continue
-            if connection_type != ConnectionType.FEELER:
-                if address.group in groups or seen.services & WANTED_SERVICES != WANTED_SERVICES:
-                    continue
+            unsuitable = address.group in groups or seen.services & WANTED_SERVICES != WANTED_SERVICES
+            if unsuitable and connection_type != ConnectionType.FEELER:
+                continue
             if now - self._addrman.last_attempt(address) < ATTEMPT_INTERVAL_S:
                 continue
             return Wanted(address, connection_type)

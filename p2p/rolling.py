@@ -1,13 +1,15 @@
 """Sets that forget their oldest entries: what a peer knows already, what was rejected lately.
 
-Core uses rolling bloom filters; exact sets of short keys cost a little more memory, and never claim to have seen what they have not.
+Core uses rolling bloom filters; exact sets of short keys cost a little more memory, and never claim to have seen
+what they have not.
 """
 
 from __future__ import annotations
 
 
 class RollingSet:
-    """Remembers at least the last `capacity` hashes added, at most twice as many. Two generations, so that forgetting is one assignment."""
+    """Remembers at least the last `capacity` hashes added, at most twice as many. Two generations, so that forgetting
+    is one assignment."""
 
     __slots__ = ("_capacity", "_new", "_old")
 

@@ -1,5 +1,5 @@
-"""What we give to others: headers, block inventories, blocks and transactions. Source: Core's ProcessGetData, ProcessGetBlockData and the handlers of
-getheaders and getblocks."""
+"""What we give to others: headers, block inventories, blocks and transactions. Source: Core's ProcessGetData,
+ProcessGetBlockData and the handlers of getheaders and getblocks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Serving:
     # --- headers and inventories
 
     def on_getheaders(self, peer: Peer, message: GetHeaders) -> None:
-        """Up to 2,000 headers of the active chain after the fork point; an empty answer while our chain has too little work to be of use."""
+        """Up to 2,000 headers of the active chain after the fork point; an empty answer while our chain has too little
+        work to be of use."""
         tip = self._node.tip()
         if tip.chainwork < self._node.minimum_chain_work() and not peer.may(Permission.DOWNLOAD):
             log.net.debug(
@@ -132,7 +133,8 @@ class Serving:
             )
 
     def may_serve(self, header: HeaderInfo) -> bool:
-        """Active blocks always; stale ones only while they are young and nearly as good as the tip, for old ones would fingerprint us."""
+        """Active blocks always; stale ones only while they are young and nearly as good as the tip, for old ones would
+        fingerprint us."""
         if header.in_active_chain:
             return True
         best = self._node.best_header()
@@ -146,7 +148,8 @@ class Serving:
     # --- getdata
 
     async def step(self, peer: Peer) -> None:
-        """Answer a part of the peer's getdata queue: the transactions at its head, then one block. The caller looks at the send queue in between."""
+        """Answer a part of the peer's getdata queue: the transactions at its head, then one block. The caller looks at
+        the send queue in between."""
         missing: list[Inv] = []
         queue = peer.getdata_queue
         while queue and queue[0].is_tx:
@@ -218,7 +221,8 @@ class Serving:
         return self._recent.get(block_hash)
 
     def remember(self, block_hash: BlockHash, raw: bytes) -> list[Transaction]:
-        """Keep the new tip and its transactions: they have left the mempool, but were announced a moment ago and may still be asked for."""
+        """Keep the new tip and its transactions: they have left the mempool, but were announced a moment ago and may
+        still be asked for."""
         self._recent[block_hash] = raw
         while len(self._recent) > RECENT_BLOCKS:
             del self._recent[next(iter(self._recent))]

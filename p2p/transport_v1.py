@@ -1,7 +1,9 @@
-"""The original framing: magic, command, length, checksum, payload. Sans-I/O: bytes in, events out, whatever way the bytes were chunked.
+"""The original framing: magic, command, length, checksum, payload. Sans-I/O: bytes in, events out, whatever way the
+bytes were chunked.
 
-Memory is bounded by what was received: a payload is buffered only as it arrives, only for messages that we understand, and never beyond the message's
-own limit; everything else is counted, hashed and forgotten. Source: Core's V1Transport (net.cpp).
+Memory is bounded by what was received: a payload is buffered only as it arrives, only for messages that we
+understand, and never beyond the message's own limit; everything else is counted, hashed and forgotten. Source:
+Core's V1Transport (net.cpp).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _COUNT_BYTES = 9  # a CompactSize
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A whole message with a right checksum. `payload` is empty for commands that we do not understand; `size` is what it was."""
+    """A whole message with a right checksum. `payload` is empty for commands that we do not understand; `size` is what
+    it was."""
 
     command: str
     payload: bytes
@@ -37,7 +40,8 @@ class Oversized:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A message that is dropped (wrong checksum, unprintable name); the connection goes on. `reason` is Core's log text."""
+    """A message that is dropped (wrong checksum, unprintable name); the connection goes on. `reason` is Core's log
+    text."""
 
     reason: str
     size: int
@@ -45,7 +49,8 @@ class Corrupt:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The stream makes no sense any more (wrong magic, absurd length): the connection must be closed. `reason` is Core's log text."""
+    """The stream makes no sense any more (wrong magic, absurd length): the connection must be closed. `reason` is
+    Core's log text."""
 
     reason: str
 
@@ -161,7 +166,8 @@ def command_name(field: bytes) -> str | None:
 
 
 def printable(field: bytes) -> str:
-    """The command field for a log line: what is neither letter, digit nor harmless punctuation is left out (Core's SanitizeString)."""
+    """The command field for a log line: what is neither letter, digit nor harmless punctuation is left out (Core's
+    SanitizeString)."""
     return sanitize(field.split(b"\0", 1)[0])
 
 

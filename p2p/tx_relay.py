@@ -1,7 +1,8 @@
 """Transactions: announced, asked for, received, passed on. Source: Core's node/txdownloadman and SendMessages.
 
-Announcements trickle: each peer gets a sorted batch at random times, five seconds apart on average inbound and two outbound, so that an observer cannot
-tell who was first. What was rejected lately is not asked for again until the next block.
+Announcements trickle: each peer gets a sorted batch at random times, five seconds apart on average inbound and two
+outbound, so that an observer cannot tell who was first. What was rejected lately is not asked for again until the
+next block.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from p2p.rolling import RollingSet
 from p2p.tx_request import TxAnnouncement, TxRequests
 
 RECENT_REJECTS = 60_000
-WITNESS_INDEPENDENT = "bad-txns-nonstandard-inputs"  #: judged by what is spent alone: holds for every witness, so the txid may be remembered
+#: judged by what is spent alone: holds for every witness, so the txid may be remembered
+WITNESS_INDEPENDENT = "bad-txns-nonstandard-inputs"
 FILTER_STEP = 1.1  #: fee filters are rounded to powers of this, so that they do not fingerprint us
 
 
@@ -344,7 +346,8 @@ class TxRelay:
         return inv
 
     def find_for_getdata(self, peer: Peer, inv: Inv) -> MempoolTransaction | None:
-        """A mempool transaction that we may give to the peer: not one newer than our last announcement to it, which would tell when it came."""
+        """A mempool transaction that we may give to the peer: not one newer than our last announcement to it, which
+        would tell when it came."""
         find = self._node.transaction_by_wtxid if inv.type == MSG_WTX else self._node.transaction_by_txid
         entry = find(inv.hash)
         if entry is None or peer.tx is None or entry.sequence > peer.tx.last_sequence:
@@ -374,9 +377,10 @@ class TxRelay:
                 self._ctx.send(peer, FeeFilter(to_send))
                 peer.fee_filter_sent = to_send
             peer.next_fee_filter = now + self._ctx.exponential(AVG_FEEFILTER_BROADCAST_INTERVAL_S)
-        elif now + MAX_FEEFILTER_CHANGE_DELAY_S < peer.next_fee_filter:
-            if not 3 * peer.fee_filter_sent / 4 <= current <= 4 * peer.fee_filter_sent / 3:
-                peer.next_fee_filter = now + self._ctx.rng.random() * MAX_FEEFILTER_CHANGE_DELAY_S
+            return
+        changed = not 3 * peer.fee_filter_sent / 4 <= current <= 4 * peer.fee_filter_sent / 3
+        if changed and now + MAX_FEEFILTER_CHANGE_DELAY_S < peer.next_fee_filter:
+            peer.next_fee_filter = now + self._ctx.rng.random() * MAX_FEEFILTER_CHANGE_DELAY_S
 
     def _round(self, fee_rate: int, draw: float) -> int:
         """The level at or below, or (one time in three, for `draw` above 2/3 … as Core) the one above."""

@@ -1,7 +1,8 @@
 """Whom to ask for an announced transaction, and when. Source: Core's txrequest.h.
 
-Every (peer, hash) that was announced is a candidate. At any time at most one peer is being asked for a hash; outbound peers come first, and among equals
-the order is random, so that a peer cannot make itself the one that is asked. A request that is not answered in a minute goes to the next candidate.
+Every (peer, hash) that was announced is a candidate. At any time at most one peer is being asked for a hash;
+outbound peers come first, and among equals the order is random, so that a peer cannot make itself the one that is
+asked. A request that is not answered in a minute goes to the next candidate.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class SendCmpct:
 
 @dataclass(frozen=True, slots=True)
 class CmpctBlock:
-    """A header, short ids of the block's transactions, and the transactions (with absolute index) that the peer is not expected to have."""
+    """A header, short ids of the block's transactions, and the transactions (with absolute index) that the peer is not
+    expected to have."""
 
     command: ClassVar[str] = "cmpctblock"
     max_size: ClassVar[int] = MAX_MESSAGE_SIZE

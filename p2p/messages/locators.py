@@ -10,15 +10,18 @@ from chain.primitives.types import ZERO_HASH, BlockHash
 from p2p.constants import MAX_LOCATOR_SIZE, PROTOCOL_VERSION
 from p2p.errors import PeerDropped
 
+NO_STOP = BlockHash(ZERO_HASH)
+
 
 @dataclass(frozen=True, slots=True)
 class _LocatorMessage:
     command: ClassVar[str]
-    #: Core disconnects over the limit without discouraging; some thousands of entries are still read so that it is the count that is refused
+    #: Core disconnects over the limit without discouraging; some thousands of entries are still read so that it is the
+    #: count that is refused
     max_size: ClassVar[int] = 200_000
 
     locator: tuple[BlockHash, ...]
-    stop: BlockHash = BlockHash(ZERO_HASH)
+    stop: BlockHash = NO_STOP
     version: int = PROTOCOL_VERSION
 
     @classmethod

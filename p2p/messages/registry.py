@@ -46,7 +46,8 @@ MESSAGES: dict[str, type[Message]] = {
     )
 }
 
-#: names that Core knows: bytes received under any other are counted together in getpeerinfo (``*other*``), so that peers cannot grow our tables
+#: names that Core knows: bytes received under any other are counted together in getpeerinfo (``*other*``), so that
+#: peers cannot grow our tables
 KNOWN_COMMANDS = frozenset(MESSAGES) | {
     "merkleblock",
     "filterload",

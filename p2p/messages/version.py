@@ -14,8 +14,9 @@ from p2p.netaddress import UNSPECIFIED, NetAddress
 class Version:
     """Fields of the version message.
 
-    `time` is unix seconds, `receiver` is how the sender sees us, `nonce` tells connections to oneself, `start_height` is the sender's tip and
-    `relay` whether transactions may be announced to the sender (BIP37). Everything from `nonce` on may be missing in messages of old peers.
+    `time` is unix seconds, `receiver` is how the sender sees us, `nonce` tells connections to oneself,
+    `start_height` is the sender's tip and `relay` whether transactions may be announced to the sender (BIP37).
+    Everything from `nonce` on may be missing in messages of old peers.
     """
 
     command: ClassVar[str] = "version"
