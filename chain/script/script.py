@@ -242,7 +242,7 @@ def legacy_sigop_count(tx: Transaction) -> int:
             count += 1
         elif not (
             (size == 22 and script[:2] == b"\0\x14")
-            or (size == 23 and script[:2] == b"\xa9\x14")
+            or (size == 23 and script[:2] == b"\xa9\x14" and script[22] == 0x87)
             or (size == 34 and script[1] == 0x20 and (script[0] == 0x51 or script[0] == 0))
         ):
             count += sigop_count(script, False)
