@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from chain.consensus import bip54
 from chain.consensus.constants import SEQUENCE_LOCKTIME_DISABLE_FLAG
-from chain.consensus.deployments import block_script_flags
 from chain.consensus.errors import ConsensusError, input_debug
-from chain.consensus.tx import check_inputs, check_transaction, is_final, sequence_locks_met
+from chain.consensus.tx import check_inputs, check_transaction, is_final, locks_met, sequence_locks
 from chain.crypto.batch import SignatureBatch
+from chain.index import BlockIndexEntry
 from chain.mempool import limits, rbf
-from chain.mempool.entries import AcceptResult, AddedTx, MempoolEntry, RemovalReason, RemovedTx
+from chain.mempool.entries import MEMPOOL_HEIGHT, AcceptResult, AddedTx, MempoolEntry, RemovalReason, RemovedTx
 from chain.mempool.errors import MissingInputs, PolicyError, TransactionRefused, TxResult
 from chain.mempool.graph import ancestors_of
 from chain.mempool.policy import (
@@ -31,7 +31,7 @@ from chain.mempool.policy import (
     spends_witness_program,
 )
 from chain.mempool.truc import single_truc_violation
-from chain.primitives.coin import coin_is_coinbase
+from chain.primitives.coin import coin_height, coin_is_coinbase
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, PackedCoin, Txid, hash_to_hex, split_outpoint
 from chain.script.checks import collect_checks, verify_input
@@ -93,7 +93,7 @@ def accept_single(pool: Mempool, tx: Transaction, options: Options) -> AcceptRes
     if removed:
         _check_not_spending_conflicts(candidate)
     over_fee_rate(entry, options)
-    if not options.bypass_limits and pool.policy.require_standard:
+    if candidate.parents and not options.bypass_limits and pool.policy.require_standard:
         check_ephemeral_spends(pool, [tx])
     check_scripts(pool, tx, candidate.spent)
     if options.test_only:
@@ -140,7 +140,7 @@ def pre_check(
             conflicts.add(rival)
     spent, parents = _find_coins(pool, tx, package_coins)
     has_relative_lock = tx.version >= 2 and min(tx.sequences) < SEQUENCE_LOCKTIME_DISABLE_FLAG
-    if has_relative_lock and not sequence_locks_met(tx, spent, tip):
+    if has_relative_lock and not relative_locks_met(tx, spent, tip):
         raise PolicyError("non-BIP68-final", "", TxResult.PREMATURE_SPEND)
     fee = check_inputs(tx, spent, tip.height + 1)
     if policy.require_standard:
@@ -190,6 +190,15 @@ def check_fee_rate(pool: Mempool, vsize: int, modified_fee: int) -> None:
             )
 
 
+def relative_locks_met(tx: Transaction, spent: Sequence[PackedCoin], tip: BlockIndexEntry) -> bool:
+    """Whether BIP68 lets the transaction into the block after `tip`, unconfirmed parents being in that very block."""
+    heights = [coin_height(coin) for coin in spent]
+    next_height = tip.height + 1
+    return locks_met(
+        sequence_locks(tx, [next_height if height == MEMPOOL_HEIGHT else height for height in heights], tip), tip
+    )
+
+
 def over_fee_rate(entry: MempoolEntry, options: Options) -> None:
     """A local sender's guard against paying absurdly much."""
     if options.max_fee_rate is not None and entry.modified_fee * 1000 > options.max_fee_rate * entry.vsize:
@@ -197,7 +206,7 @@ def over_fee_rate(entry: MempoolEntry, options: Options) -> None:
 
 
 def check_ephemeral_spends(pool: Mempool, txs: Sequence[Transaction]) -> None:
-    """Whoever spends from an unconfirmed parent spends all of that parent's dust. The raised error's `txid` names the
+    """Whoever spends from an unconfirmed parent spends all that parent's dust. The raised error's `txid` names the
     offender."""
     package = {tx.txid: tx for tx in txs}
     for tx in txs:
@@ -229,9 +238,8 @@ def check_scripts(pool: Mempool, tx: Transaction, spent: Sequence[PackedCoin]) -
     failed = _first_script_failure(tx, list(spent))
     if failed is None:
         # A flag only ever forbids, so what passes under all of them passes under those of the next block.
-        tip = pool.chain.tip
         cache.add(tx.wtxid, _STANDARD)
-        cache.add(tx.wtxid, int(block_script_flags(tip.hash, tip.height + 1, pool.chain.params)))
+        cache.add(tx.wtxid, pool.next_block_flags())
         return
     index, script_error = failed
     stripped = not tx.has_witness and spends_witness_program(tx, spent)

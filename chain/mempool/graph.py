@@ -149,7 +149,13 @@ class ClusterGraph:
         """The chunks of one cluster, best first."""
         chunks = cluster.chunks
         if chunks is None:
-            chunks = cluster.chunks = chunk(linearize(cluster.entries))
+            members = cluster.entries
+            if len(members) == 1:
+                (entry,) = members
+                chunks = [Chunk(entry.modified_fee, entry.adjusted_weight, [entry])]
+            else:
+                chunks = chunk(linearize(members))
+            cluster.chunks = chunks
         return chunks
 
     def mining_order(self) -> list[Chunk]:

@@ -15,6 +15,7 @@ from chain.consensus.constants import BIP54_MAX_TX_SIGOPS, MAX_BLOCK_SIGOPS_COST
 from chain.mempool.errors import PolicyError, TxResult
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import PackedCoin
+from chain.script.errors import ScriptError
 from chain.script.script import (
     TruncatedScript,
     is_p2sh,
@@ -174,7 +175,8 @@ def check_inputs_standard(tx: Transaction, spent: Sequence[PackedCoin]) -> None:
         if is_p2sh(script):
             values = push_values(tx.script_sigs[index])
             if values is None:
-                raise _inputs_nonstandard(f"p2sh scriptsig malformed (input {index}: Push value size limit exceeded)")
+                error = _push_error(tx.script_sigs[index])
+                raise _inputs_nonstandard(f"p2sh scriptsig malformed (input {index}: {error.message})")
             if not values:
                 raise _inputs_nonstandard(f"input {index} P2SH redeemscript missing")
             sigops = sigop_count(values[-1], accurate=True)
@@ -255,6 +257,16 @@ def push_values(script_sig: bytes) -> list[bytes] | None:
     except TruncatedScript:
         return None
     return values
+
+
+def _push_error(script_sig: bytes) -> ScriptError:
+    """Why push_values has no answer."""
+    for opcode, data in iterate(script_sig):
+        if data is not None and len(data) > _MAX_ELEMENT_SIZE:
+            return ScriptError.PUSH_SIZE
+        if opcode == _OP_RESERVED:
+            return ScriptError.BAD_OPCODE
+    return ScriptError.BAD_OPCODE
 
 
 def _is_witness_standard(script: bytes, script_sig: bytes, witness: tuple[bytes, ...]) -> bool:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from chain.consensus.deployments import block_script_flags
 from chain.events import BlockConnected, BlockDisconnected, Event
+from chain.index import BlockIndexEntry
 from chain.mempool import accept as acceptance
 from chain.mempool import graph as relations
 from chain.mempool import packages, persistence
@@ -32,7 +34,7 @@ from chain.mempool.reorg import DisconnectedTransactions, stale_entries
 from chain.primitives.block import Block
 from chain.primitives.coin import pack_coin
 from chain.primitives.transaction import Transaction
-from chain.primitives.types import OutPoint, PackedCoin, Txid, Wtxid
+from chain.primitives.types import ZERO_HASH, OutPoint, PackedCoin, Txid, Wtxid
 
 if TYPE_CHECKING:
     from chain.chainstate import Chainstate
@@ -73,6 +75,8 @@ class Mempool:
         self._rolling_fee_rate = 0.0
         self._rolling_updated = self.clock()
         self._block_since_bump = False
+        self._flags_tip: BlockIndexEntry | None = None
+        self._flags = 0
 
     # ------------------------------------------------------------------ accepting
 
@@ -194,7 +198,7 @@ class Mempool:
         not. The relay minimum of the policy holds besides. It halves every 12 hours once a block came, faster while
         the mempool is not even half full."""
         if not self._block_since_bump or not self._rolling_fee_rate:
-            return round(self._rolling_fee_rate)
+            return int(self._rolling_fee_rate + 0.5)
         now = self.clock()
         if now > self._rolling_updated + 10:
             halflife: float = ROLLING_FEE_HALFLIFE_S
@@ -207,7 +211,7 @@ class Mempool:
             if self._rolling_fee_rate < self.policy.incremental_relay_fee_rate / 2:
                 self._rolling_fee_rate = 0.0
                 return 0
-        return max(round(self._rolling_fee_rate), self.policy.incremental_relay_fee_rate)
+        return max(int(self._rolling_fee_rate + 0.5), self.policy.incremental_relay_fee_rate)
 
     def info(self) -> MempoolInfo:
         """Totals for getmempoolinfo."""
@@ -303,6 +307,14 @@ class Mempool:
         added = AddedTx(entry, self.sequence)
         self.sequence += 1
         return added
+
+    def next_block_flags(self) -> int:
+        """The flags under which the next block's scripts will run."""
+        tip = self.chain.tip
+        if self._flags_tip is not tip:
+            self._flags_tip = tip
+            self._flags = int(block_script_flags(ZERO_HASH, tip.height + 1, self.chain.params))
+        return self._flags
 
     def remove(self, entries: Collection[MempoolEntry], reason: RemovalReason) -> list[RemovedTx]:
         """Take entries out; the caller includes their descendants unless these stay valid."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from chain.consensus.constants import COINBASE_MATURITY
-from chain.consensus.tx import is_final, sequence_locks_met
+from chain.consensus.tx import is_final
+from chain.mempool.accept import relative_locks_met
 from chain.mempool.entries import MempoolEntry, transaction_usage
 from chain.primitives.coin import coin_height, coin_is_coinbase
 from chain.primitives.transaction import Transaction
@@ -75,7 +76,7 @@ def stale_entries(pool: Mempool) -> list[MempoolEntry]:
         spent = [coin for coin in coins if coin is not None]
         if (
             len(spent) < len(coins)
-            or (entry.has_relative_lock and not sequence_locks_met(tx, spent, tip))
+            or (entry.has_relative_lock and not relative_locks_met(tx, spent, tip))
             or any(coin_is_coinbase(coin) and height - coin_height(coin) < COINBASE_MATURITY for coin in spent)
         ):
             stale.append(entry)
