@@ -157,8 +157,6 @@ def network_from_fields(data: Mapping[str, Any], source: str) -> NetworkParams:
     timespan = fields.integer("proof_of_work", "timespan_s", 1, 365 * 24 * 60 * 60)
     if timespan < 2 * interval:
         raise fields.wrong("proof_of_work", "timespan_s", f"at least two block intervals, {2 * interval}", timespan)
-    if retargeting is Retargeting.BITCOIN and limit * 4 * timespan >> 256:
-        raise fields.error('proof_of_work.limit is too easy for Bitcoin\'s retargeting; take at most "1f00ffff"')
     drift = fields.integer("proof_of_work", "max_future_drift_s", 1, 24 * 60 * 60)
 
     initial = fields.get("subsidy", "initial")

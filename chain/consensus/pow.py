@@ -10,8 +10,6 @@ from chain.params import NetworkParams, Retargeting
 from chain.primitives.target import decode_nbits, nbits_from_target, target_from_nbits
 from chain.primitives.types import Nbits
 
-_WIDTH = (1 << 256) - 1
-
 # The cubic that approximates 2**x - 1 on [0, 1) in 16-bit fixed point (aserti3-2d)
 _ASERT_RADIX_BITS = 16
 _ASERT_LINEAR = 195_766_423_245_049
@@ -57,9 +55,7 @@ def retarget(nbits: int, actual_timespan_s: int, params: NetworkParams) -> Nbits
     """Bitcoin's new target from the old one and the seconds between the first and the last block of a period."""
     timespan = params.retarget_timespan_s
     actual = min(max(actual_timespan_s, timespan // 4), timespan * 4)
-    target = (
-        decode_nbits(nbits)[0] & _WIDTH
-    ) * actual & _WIDTH  # Core's 256-bit product; no network's limit lets it overflow
+    target = decode_nbits(nbits)[0] * actual  # Core's product wraps at 256 bits; on Bitcoin's networks it stays within
     return nbits_from_target(min(target // timespan, params.pow_limit))
 
 

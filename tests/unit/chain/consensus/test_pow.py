@@ -81,7 +81,7 @@ def test_the_exception_is_found_as_cores_walk_finds_it(rng: random.Random) -> No
             time = tip.time + rng.choice([1, 600, 1_200, 1_201, 5_000])
             walk = tip
             if time > tip.time + 1_200:
-                expected = TESTNET3.pow_limit_nbits
+                expected: int = TESTNET3.pow_limit_nbits
             else:
                 while walk.prev is not None and walk.height % 2016 and walk.nbits == TESTNET3.pow_limit_nbits:
                     walk = walk.prev
