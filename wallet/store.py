@@ -109,6 +109,7 @@ class WalletStore:
         if not path.is_file():
             raise UserError(f"there is no wallet at {path}: make one with `pickaxe wallet create`")
         with _file_errors(path):
+            _check_size(path)
             db = _connect(path)
             try:
                 _check_identity(db, path)
@@ -254,6 +255,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA secure_delete = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     return db
+
+
+def _check_size(path: Path) -> None:
+    """SQLite notices a missing page only when it wants it; a wallet should not open first and fail when coins are
+    spent."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        return  # pages may still be there
+    with path.open("rb") as file:
+        head = file.read(100)
+    if len(head) == 100 and head.startswith(b"SQLite format 3\0"):
+        page_size = int.from_bytes(head[16:18], "big")
+        expected = (65536 if page_size == 1 else page_size) * int.from_bytes(head[28:32], "big")
+        if path.stat().st_size < expected:
+            raise LocalFault(f"the wallet file {path} is cut short: restore the wallet from its words")
 
 
 def _check_identity(db: sqlite3.Connection, path: Path) -> None:

@@ -135,6 +135,10 @@ class Wallet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def now(self) -> int:
+        """Unix seconds, by the clock the wallet was given."""
+        return int(self._clock())
+
     # -- keys and addresses
 
     @property
@@ -267,14 +271,20 @@ class Wallet:
             trail = [(h, b) for h, b in point.trail if h <= height] if point is not None else []
             self._write_sync_point(height, block_hash, block_time, trail)
 
-    def forget_chain(self) -> None:
-        """Start over from the birthday: for a rescan. Own transactions stay and wait for their confirmation to be seen
-        again."""
+    def forget_chain(self, from_height: int | None = None) -> None:
+        """Read the chain again from `from_height`, else from the birthday. Transactions stay, unconfirmed until they
+        are met again."""
         with self.changing():
             for entry in list(self.entries.values()):
                 if entry.height is not None:
                     self._put_entry(entry.unconfirmed())
             self.store.delete("sync", "tip")
+            if from_height is not None:
+                self._set_birthday(from_height)
+
+    def _set_birthday(self, height: int) -> None:
+        self.meta = {**self.meta, "birthday_height": min(height, int(self.meta["birthday_height"]))}
+        self.store.put("meta", "wallet", self.meta)
 
     def add_pending(self, tx: Transaction, *, is_own: bool = False, in_mempool: bool = True) -> None:
         """A transaction that is at the node, or that we made. Pending ones that it replaces are marked so."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,12 +47,12 @@ class NodeAddress:
     user: str | None = None
     password: str | None = None
 
-    def auth(self) -> aiohttp.BasicAuth | None:
-        """Credentials, read anew each time: a node makes a new cookie at every start."""
+    def headers(self) -> dict[str, str]:
+        """HTTP basic authentication. A cookie is read anew each time: a node makes a new one at every start."""
         if self.user is not None:
-            return aiohttp.BasicAuth(self.user, self.password or "", encoding="utf-8")
+            return _basic(f"{self.user}:{self.password or ''}")
         if self.cookie is None:
-            return None
+            return {}
         try:
             with self.cookie.open("rb") as file:
                 text = file.read(MAX_COOKIE_BYTES).decode().strip()
@@ -62,10 +63,9 @@ class NodeAddress:
             ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise NodeError(f"the cookie {self.cookie} cannot be read: {error}") from error
-        user, colon, password = text.partition(":")
-        if not colon:
+        if ":" not in text:
             raise NodeError(f"{self.cookie} is not a node's cookie: it holds no 'user:password'")
-        return aiohttp.BasicAuth(user, password, encoding="utf-8")
+        return _basic(text)
 
 
 class RpcClient:
@@ -81,7 +81,7 @@ class RpcClient:
 
     async def __aenter__(self) -> RpcClient:
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
-        self._session = aiohttp.ClientSession(auth=self.address.auth(), timeout=timeout)
+        self._session = aiohttp.ClientSession(headers=self.address.headers(), timeout=timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -155,6 +155,10 @@ class RpcClient:
             return json.loads(body)
         except ValueError as error:
             raise NodeError(f"{url} does not answer like a node (HTTP status {status})") from error
+
+
+def _basic(login: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
 
 
 def _result(method: str, reply: dict[str, Any]) -> Any:
