@@ -304,7 +304,7 @@ class SpendGenerator:
         secrets = [self.secret() for _ in range(3)]
         keys = [secp256k1.xonly_from_secret(secret) for secret in secrets]
         separator = 0xFFFFFFFF
-        shape = rng.randrange(7)
+        shape = rng.randrange(8)
         signed: list[int | None] = []  # which key signs each stack element, top last; None is an empty signature
         if shape == 0:
             script, signed = push_data(keys[0]) + CHECKSIG, [0]
@@ -321,6 +321,12 @@ class SpendGenerator:
             script, signed = push_data(keys[0]) + CHECKSIG + NOT, [None]
         elif shape == 5:
             script = push_data(rng.randbytes(rng.choice((1, 31, 33)))) + CHECKSIG  # a key of a kind nobody defined yet
+            signed = [0]
+        elif shape == 6:
+            # One signature checked so often that the budget of the witness's weight may not suffice.
+            script = (
+                (b"\x76" + push_data(keys[0]) + CHECKSIGVERIFY) * rng.randint(4, 12) + push_data(keys[0]) + CHECKSIG
+            )
             signed = [0]
         else:
             script = rng.choice((b"\x50", b"\x51", b"\x01", b"\x62\x4c", push_data(bytes(32)) + CHECKSIG))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from chain.crypto.hashes import hash160
 from chain.params import network
 from chain.primitives.errors import DecodeError
 from chain.script import base58
 from chain.script.addresses import decode_address, decode_wif, encode_address, encode_wif
+from chain.script.script import disassemble
+from chain.script.standard import classify, p2sh
 
 CHAINS = {
     "main": "bitcoin",
@@ -62,3 +65,17 @@ def test_invalid_addresses_and_keys(vectors: Path) -> None:
             with pytest.raises(DecodeError):
                 decode_wif(text, prefixes)
     assert len(rows) > 50
+
+
+def test_decodescript(vectors: Path) -> None:
+    """The scripts of Core's decodescript vectors: text, kind, address and the P2SH address around them."""
+    prefixes = network("regtest").addresses
+    rows = json.loads((vectors / "core" / "rpc_decodescript.json").read_text())
+    for script_hex, expected in rows:
+        script = bytes.fromhex(script_hex)
+        assert disassemble(script) == expected["asm"]
+        assert classify(script)[0] == expected["type"]
+        assert encode_address(script, prefixes) == expected.get("address")
+        if "p2sh" in expected:
+            assert encode_address(p2sh(hash160(script)), prefixes) == expected["p2sh"]
+    assert len(rows) >= 5
