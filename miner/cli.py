@@ -36,6 +36,7 @@ _SMALLEST_REPORTED_RATE = 1e-9
 )
 @click.option("--no-version-rolling", is_flag=True, help="Leave the header's version bits (BIP320) alone: slower.")
 @click.option("--quiet", is_flag=True, help="Log lines instead of the live screen.")
+@click.option("--json", "as_json", is_flag=True, help="Lines of JSON instead: counters twice a second, and messages.")
 def mine(
     network_name: str,
     address: str,
@@ -49,8 +50,10 @@ def mine(
     pace: float,
     no_version_rolling: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Mine with this machine's processor on a node's getblocktemplate, ours or Bitcoin Core's."""
+    from miner.json_display import JsonDisplay
     from miner.screen import LiveDisplay, LogDisplay, summary
     from miner.work.payout import payout_script
     from miner.work.rpc import Endpoint
@@ -63,8 +66,10 @@ def mine(
     endpoints = [Endpoint(url, None if rpc_user is not None else cookie, rpc_user, rpc_password) for url in urls]
 
     console = Console()
-    display: LiveDisplay | LogDisplay
-    if quiet or not console.is_terminal:
+    display: LiveDisplay | LogDisplay | JsonDisplay
+    if as_json:
+        display = JsonDisplay()
+    elif quiet or not console.is_terminal:
         display = LogDisplay(console)
     else:
         display = LiveDisplay(console, f"pickaxe mine: network {params.name}, paying {address[:64]}")
@@ -84,7 +89,8 @@ def mine(
 
     async def run() -> None:
         report = await run_miner(options, devices, display)
-        console.print(summary(report), markup=False, highlight=False, soft_wrap=True)
+        if not as_json:
+            console.print(summary(report), markup=False, highlight=False, soft_wrap=True)
 
     with contextlib.suppress(KeyboardInterrupt):  # before the loop takes the signal over
         asyncio.run(run())

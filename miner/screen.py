@@ -68,7 +68,7 @@ class LiveDisplay:
 
     def render(self, report: Report) -> Group:
         """The whole screen for one moment."""
-        table = Table(title=self._title, title_justify="left", title_style="bold")
+        table = Table(title=Text(self._title), title_justify="left", title_style="bold")
         table.add_column("device")
         for heading in ("hash rate", "average", "shares", "errors"):
             table.add_column(heading, justify="right")

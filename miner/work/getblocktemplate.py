@@ -73,6 +73,7 @@ class TemplateSource:
         self._checked: set[int] = set()
         self._refresh = asyncio.Event()
         self._last_message = ""
+        self._announced: int | None = None
         self._last_contact = 0.0
         self._job: Job | None = None
 
@@ -102,6 +103,7 @@ class TemplateSource:
                     message = str(error)
                 self._current = (self._current + 1) % len(self._clients)
                 self._checked.discard(self._current)
+                self._announced = None
                 pause = _BACKOFF_S[min(failures // len(self._clients), len(_BACKOFF_S) - 1)]
                 failures += 1
                 self._say(f"{message}; trying {'again' if len(self._clients) == 1 else self.node} in {pause:g} s")
@@ -156,6 +158,9 @@ class TemplateSource:
             answer, self._payout, version_rolling=self._version_rolling, extranonce1=self._extranonce1
         )
         self._last_message = ""
+        if self._announced != self._current:
+            self._announced = self._current
+            self._on_message(f"mining on node {self.node}")
         self._publish(job)
         template: Template = job.origin
         if template.longpoll_id is None:  # a node without long polling
@@ -191,7 +196,6 @@ class TemplateSource:
                 raise UserError(f"{message}: choose its network with --network")
             raise BadTemplate(message)
         self._checked.add(self._current)
-        self._say(f"mining on node {self.node}")
 
     def _password_is_fixed(self) -> bool:
         """Whether the same credentials would be refused again: a cookie may be rewritten by a node that restarts."""

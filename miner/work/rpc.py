@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 from dataclasses import dataclass
@@ -55,19 +56,20 @@ class Endpoint:
     def __str__(self) -> str:
         return str(URL(self.url).with_user(None).with_password(None)).rstrip("/")
 
-    def credentials(self) -> aiohttp.BasicAuth | None:
-        """Raises NodeUnreachable while there is no cookie: the node writes it when it starts."""
+    def authorization(self) -> str | None:
+        """The Authorization header. Raises NodeUnreachable while there is no cookie: the node writes it when it
+        starts."""
         if self.user is not None:
-            return aiohttp.BasicAuth(self.user, self.password or "", encoding="utf-8")
+            return _basic(f"{self.user}:{self.password or ''}")
         if self.cookie is not None:
             try:
-                user, _, password = self.cookie.read_text().strip().partition(":")
+                return _basic(self.cookie.read_text().strip())
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "not text"
                 message = f"cannot read the node's cookie {self.cookie} ({reason}): is it running?"
                 raise NodeUnreachable(message) from None
-            return aiohttp.BasicAuth(user, password, encoding="utf-8")
-        return None
+        url = URL(self.url)
+        return _basic(f"{url.user}:{url.password or ''}") if url.user else None
 
 
 class NodeClient:
@@ -95,12 +97,14 @@ class NodeClient:
             self._session = aiohttp.ClientSession()
         body = json.dumps({"jsonrpc": "1.0", "id": next(_numbers), "method": method, "params": list(params)})
         url = URL(self.endpoint.url)
+        headers = {"Content-Type": "application/json"}
+        if (authorization := self.endpoint.authorization()) is not None:
+            headers["Authorization"] = authorization
         try:
             async with self._session.post(
                 url.with_user(None).with_password(None),
                 data=body,
-                headers={"Content-Type": "application/json"},
-                auth=self.endpoint.credentials() or _auth_of(url),
+                headers=headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=10),
             ) as response:
                 if response.status in (401, 403):
@@ -123,8 +127,8 @@ class NodeClient:
         return f"node {self.endpoint} refuses this user and password"
 
 
-def _auth_of(url: URL) -> aiohttp.BasicAuth | None:
-    return aiohttp.BasicAuth(url.user, url.password or "", encoding="utf-8") if url.user else None
+def _basic(user_and_password: str) -> str:
+    return "Basic " + base64.b64encode(user_and_password.encode()).decode()
 
 
 async def _read_limited(response: aiohttp.ClientResponse) -> bytes:

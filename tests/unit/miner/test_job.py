@@ -1,0 +1,67 @@
+"""Units of work: every combination once, for devices of any appetite."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from miner.work.benchmark import benchmark_job
+from miner.work.job import VERSION_ROLLING_MASK, Job, UnitSequence, useful_versions
+
+
+def small_job(mask: int, seconds: int, extranonce2_size: int) -> Job:
+    job = benchmark_job()
+    return dataclasses.replace(
+        job,
+        version_mask=mask,
+        max_time=job.time + seconds,
+        extranonce1=bytes(8 - extranonce2_size),
+        extranonce2_size=extranonce2_size,
+    )
+
+
+def test_no_header_prefix_is_handed_out_twice_and_none_is_left_out(rng: random.Random) -> None:
+    job = small_job(mask=0b1011 << 13, seconds=2, extranonce2_size=1)
+    sequence = UnitSequence(job)
+    seen: set[bytes] = set()
+    while (unit := sequence.take(rng.randint(1, 11))) is not None:
+        assert unit.hash_job.header == job.header(unit.extranonce2, unit.time)
+        for version in unit.hash_job.versions:
+            prefix = unit.hash_job.header_for(version, 0)
+            assert prefix not in seen
+            seen.add(prefix)
+    assert len(seen) == 8 * 3 * 256
+    assert sequence.take(1) is None
+
+
+def test_only_rolling_bits_of_the_version_change() -> None:
+    job = benchmark_job()
+    sequence = UnitSequence(job)
+    versions: set[int] = set()
+    for _ in range(1 << 10):
+        unit = sequence.take(64)
+        assert unit is not None
+        assert (unit.extranonce2, unit.time) == (0, job.time)
+        versions.update(unit.hash_job.versions)
+    assert len(versions) == 1 << 16
+    assert job.version in versions
+    assert all((version ^ job.version) & ~VERSION_ROLLING_MASK == 0 for version in versions)
+    following = sequence.take(64)
+    assert following is not None
+    assert following.time == job.time + 1
+
+
+def test_negative_versions_keep_their_other_bits() -> None:
+    job = dataclasses.replace(benchmark_job(), version=-1)
+    unit = UnitSequence(job).take(3)
+    assert unit is not None
+    assert unit.hash_job.versions == (0xFFFFFFFF, 0xFFFFFFFF ^ 1 << 13, 0xFFFFFFFF ^ 1 << 14)
+
+
+def test_easy_jobs_use_few_versions() -> None:
+    assert useful_versions((1 << 255) - 1) == 1
+    assert useful_versions((1 << 256) - 1) == 1
+    assert useful_versions(1 << 200) >= 64
+    unit = UnitSequence(dataclasses.replace(benchmark_job(), share_target=1 << 255)).take(64)
+    assert unit is not None
+    assert len(unit.hash_job.versions) == 1

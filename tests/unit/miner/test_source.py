@@ -1,0 +1,276 @@
+"""The getblocktemplate source against a node in the same process, and against broken ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from chain.params import NETWORKS
+from chain.primitives.block import Block
+from chain.primitives.errors import UserError
+from miner.device import Candidate
+from miner.share import Finding, Share, check_candidate
+from miner.work import getblocktemplate, rpc
+from miner.work.getblocktemplate import TemplateSource
+from miner.work.job import Job, UnitSequence
+from miner.work.rpc import Endpoint, NodeClient, NodeUnreachable, RpcError, WrongPassword
+from tests.support.template_node import PASSWORD, USER, TemplateNode
+
+DEV = NETWORKS["dev"]
+TIMEOUT_S = 30
+
+
+class Harness:
+    """A source running against nodes."""
+
+    def __init__(self, *nodes: TemplateNode) -> None:
+        self.jobs: asyncio.Queue[Job | None] = asyncio.Queue()
+        self.messages: list[str] = []
+        self.source = TemplateSource(
+            [Endpoint(node.url, user=USER, password=PASSWORD) for node in nodes],
+            DEV,
+            b"\x51",
+            on_job=self.jobs.put_nowait,
+            on_message=self.messages.append,
+        )
+
+    async def job(self) -> Job:
+        job = await asyncio.wait_for(self.jobs.get(), TIMEOUT_S)
+        assert job is not None
+        return job
+
+    async def message(self, text: str) -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not any(text in message for message in self.messages):  # noqa: ASYNC110 (a list has no event)
+                await asyncio.sleep(0.01)
+
+    async def calls(self, node: TemplateNode, method: str, count: int) -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            while node.calls.count(method) < count:  # noqa: ASYNC110 (the node has no event for it)
+                await asyncio.sleep(0.01)
+
+
+def play(scenario: Callable[[Harness, TemplateNode], Awaitable[None]], node: TemplateNode | None = None) -> None:
+    async def run() -> None:
+        subject = node or TemplateNode()
+        await subject.start()
+        harness = Harness(subject)
+        task = asyncio.create_task(harness.source.run())
+        try:
+            await asyncio.wait_for(scenario(harness, subject), TIMEOUT_S)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await harness.source.close()
+            await subject.stop()
+
+    asyncio.run(run())
+
+
+def solve(job: Job) -> Share:
+    unit = UnitSequence(job).take(1)
+    assert unit is not None
+    nonce = 0
+    while True:
+        share = check_candidate(unit, Candidate(unit.hash_job.versions[0], nonce))
+        if share.finding is Finding.BLOCK:
+            return share
+        nonce += 1
+
+
+@pytest.fixture(autouse=True)
+def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getblocktemplate, "_BACKOFF_S", (0.01, 0.02))
+
+
+def test_blocks_are_submitted_and_the_next_template_follows() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        for height in range(1, 5):
+            job = await harness.job()
+            while job.height < height:
+                job = await harness.job()
+            answer = await harness.source.submit(solve(job))
+            assert (answer.accepted, answer.reason) == (True, None)
+            harness.source.request_refresh(job)
+        assert len(node.blocks) == 4
+        assert node.complaints == []
+
+    play(scenario)
+
+
+def test_long_poll_brings_another_miners_block() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        first = await harness.job()
+        await harness.calls(node, "getblocktemplate", 2)
+        share = solve(first)
+        node.extend(Block.parse(getblocktemplate.solved_block(first, share.unit.extranonce2, share.header)))
+        second = await harness.job()
+        assert (first.height, second.height) == (1, 2)
+        late = await harness.source.submit(share)
+        assert (late.accepted, late.stale) == (False, True)
+
+    play(scenario)
+
+
+def test_refusals_carry_the_nodes_reason() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        node.refuse = "bad-cb-amount"
+        answer = await harness.source.submit(solve(await harness.job()))
+        assert (answer.accepted, answer.stale, answer.reason) == (False, False, "bad-cb-amount")
+
+    play(scenario)
+
+
+def test_a_node_that_restarts_is_found_again() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.job()
+        await node.stop()
+        await harness.message("trying again")
+        await node.start()
+        await harness.job()
+
+    play(scenario)
+
+
+def test_a_bad_template_is_reported_and_the_next_good_one_taken() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.message("witness commitment")
+        node.changes.clear()
+        await harness.job()
+
+    play(scenario, TemplateNode(changes={"default_witness_commitment": "6a24aa21a9ed" + "11" * 32}))
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"{}", b"null", b"[" * 100_000])
+def test_something_that_is_no_node_is_reported(answer: bytes) -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.message("not as a node does")
+
+    play(scenario, TemplateNode(raw_answer=answer))
+
+
+def test_a_node_that_is_still_loading_is_waited_for() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.message("Loading block index")
+        node.errors.clear()
+        await harness.job()
+
+    play(scenario, TemplateNode(errors={"getblocktemplate": (-28, "Loading block index…")}))
+
+
+def test_a_repeated_failure_is_said_once() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.calls(node, "getblocktemplate", 6)
+        assert sum("initial sync" in message for message in harness.messages) == 1
+
+    play(scenario, TemplateNode(errors={"getblocktemplate": (-10, "in initial sync")}))
+
+
+def test_a_spare_node_takes_over() -> None:
+    async def run() -> None:
+        good, dead = TemplateNode(), TemplateNode()
+        await good.start()
+        await dead.start()
+        await dead.stop()
+        harness = Harness(dead, good)
+        task = asyncio.create_task(harness.source.run())
+        try:
+            await harness.job()
+            assert harness.source.node == good.url.rstrip("/")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await harness.source.close()
+            await good.stop()
+
+    asyncio.run(run())
+
+
+def test_wrong_network_and_wrong_password_end_the_run() -> None:
+    async def run(node: TemplateNode, complaint: str) -> None:
+        await node.start()
+        harness = Harness(node)
+        try:
+            with pytest.raises(UserError, match=complaint):
+                await asyncio.wait_for(harness.source.run(), TIMEOUT_S)
+        finally:
+            await harness.source.close()
+            await node.stop()
+
+    asyncio.run(run(TemplateNode(genesis_hex="ab" * 32), "not on network 'dev'"))
+    asyncio.run(run(TemplateNode(credentials=("a", "b")), "refuses this user and password"))
+
+
+def test_work_stops_when_no_node_answers_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getblocktemplate, "STALE_AFTER_S", 0.05)
+
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.job()
+        await node.stop()
+        assert await asyncio.wait_for(harness.jobs.get(), TIMEOUT_S) is None
+
+    play(scenario)
+
+
+def test_templates_are_renewed_without_a_new_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getblocktemplate, "REFRESH_S", 0.05)
+
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        jobs = [await harness.job() for _ in range(3)]
+        assert {job.height for job in jobs} == {1}
+
+    play(scenario)
+
+
+def test_signet_needs_its_operators() -> None:
+    with pytest.raises(UserError, match="signed by its operators"):
+        TemplateSource([], NETWORKS["signet"], b"\x51", on_job=lambda job: None, on_message=lambda text: None)
+
+
+def test_client_tells_failures_apart(tmp_path: Path) -> None:
+    async def run() -> None:
+        node = TemplateNode(errors={"getblocktemplate": (-9, "not connected")})
+        await node.start()
+        async with NodeClient(Endpoint(node.url, user=USER, password=PASSWORD)) as client:
+            assert await client.call("getblockhash", 0)
+            with pytest.raises(RpcError, match="not connected") as caught:
+                await client.call("getblocktemplate", {})
+            assert caught.value.code == -9
+        cookie = tmp_path / ".cookie"
+        async with NodeClient(Endpoint(node.url, cookie=cookie)) as client:
+            with pytest.raises(NodeUnreachable, match="cannot read the node's cookie"):
+                await client.call("getblockhash", 0)
+            cookie.write_text("__cookie__:old")
+            with pytest.raises(WrongPassword, match="refuses the cookie"):
+                await client.call("getblockhash", 0)
+            cookie.write_text(f"{USER}:{PASSWORD}\n")  # rewritten, as by a node that restarts
+            assert await client.call("getblockhash", 0)
+        await node.stop()
+        async with NodeClient(Endpoint(node.url, user=USER, password=PASSWORD)) as client:
+            with pytest.raises(NodeUnreachable, match="does not answer"):
+                await client.call("getblockhash", 0)
+
+    asyncio.run(run())
+
+
+def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "_RESPONSE_LIMIT", 1000)
+
+    async def run() -> None:
+        node = TemplateNode(raw_answer=b"x" * 5000)
+        await node.start()
+        async with NodeClient(Endpoint(node.url)) as client:
+            with pytest.raises(NodeUnreachable, match="not a node's answer"):
+                await client.call("getblockhash", 0)
+        await node.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8332", "ftp://host/", "http://", "http://[::1", "http://host:notaport"])
+def test_bad_urls_are_refused(url: str) -> None:
+    with pytest.raises(UserError, match="is not an RPC address"):
+        Endpoint(url)
