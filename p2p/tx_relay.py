@@ -369,7 +369,7 @@ class TxRelay:
         now = self._ctx.clock()
         initial = self._node.is_initial_block_download()
         current = FEE_FILTER_UNLIMITED if initial else self._node.minimum_fee_rate_sat_per_kvb()
-        if not initial and peer.fee_filter_sent == self._round(FEE_FILTER_UNLIMITED, 0.0):
+        if not initial and peer.fee_filter_sent == int(self._filter_levels[-1]):
             peer.next_fee_filter = 0.0
         if now > peer.next_fee_filter:
             to_send = max(self._round(current, self._ctx.rng.random()), config.min_relay_fee_rate_sat_per_kvb)
