@@ -153,6 +153,13 @@ def verify_script(
     bits = int(flags)
     if bits & _SIGPUSHONLY and not is_push_only(script_sig):
         return ScriptError.SIG_PUSHONLY
+    if not script_sig and bits & _WITNESS:
+        program = witness_program(script_pubkey)
+        if program is not None:
+            # Run as a script, a program only pushes two elements, and nothing can go wrong but that the upper is false.
+            if not is_true(program[1]):
+                return ScriptError.EVAL_FALSE
+            return verify_witness_program(witness, *program, bits, checker, is_p2sh=False)
     stack: list[bytes] = []
     p2sh = bits & _P2SH and is_p2sh(script_pubkey)
     if script_sig:
@@ -166,18 +173,10 @@ def verify_script(
     if not stack or not is_true(stack[-1]):
         return ScriptError.EVAL_FALSE
 
-    had_witness = False
-    if bits & _WITNESS:
-        program = witness_program(script_pubkey)
-        if program is not None:
-            had_witness = True
-            if script_sig:
-                return ScriptError.WITNESS_MALLEATED
-            error = verify_witness_program(witness, *program, bits, checker, is_p2sh=False)
-            if error is not OK:
-                return error
-            del stack[1:]  # what is left of the program is not the script's doing: CLEANSTACK must not see it
+    if bits & _WITNESS and witness_program(script_pubkey) is not None:
+        return ScriptError.WITNESS_MALLEATED  # there is a scriptSig, or we would not be here
 
+    had_witness = False
     if p2sh:
         if not is_push_only(script_sig):
             return ScriptError.SIG_PUSHONLY
@@ -197,7 +196,7 @@ def verify_script(
                 error = verify_witness_program(witness, *program, bits, checker, is_p2sh=True)
                 if error is not OK:
                     return error
-                del stack[1:]
+                del stack[1:]  # what is left of the program is not the script's doing: CLEANSTACK must not see it
 
     if bits & _CLEANSTACK and len(stack) != 1:
         return ScriptError.CLEANSTACK
