@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from chain.consensus.errors import BlockResult, ConsensusError
 from chain.events import Event
 from chain.primitives.block import Block
-from chain.primitives.errors import DecodeError, UserError
+from chain.primitives.errors import UserError
 from chain.primitives.types import BlockHash
-from chain.storage.block_files import read_record, scan_records
+from chain.storage.block_files import read_record, scan_blocks
 
 if TYPE_CHECKING:
     from chain.chainstate import Chainstate
@@ -47,25 +47,21 @@ class _Importer(Generic[Place]):
         self.accepted = 0
         self.refused = 0
 
-    def offer(self, raw: bytes, place: Place) -> None:
+    def offer(self, block: Block, place: Place) -> None:
         """Take a block in, and those that waited for it."""
-        queue = [(raw, place)]
+        queue = [(block, place)]
         while queue:
-            data, where = queue.pop()
+            block, where = queue.pop()
             try:
-                block = Block.parse(data)
                 if self._accept(block, where):
                     self.accepted += 1
-            except DecodeError:
-                self.refused += 1
-                continue
             except ConsensusError as error:
                 if error.result is BlockResult.MISSING_PREV:
                     self._orphans.setdefault(block.header.prev_hash, []).append(where)
                 else:
                     self.refused += 1
                 continue
-            queue += [(self._read(child), child) for child in self._orphans.pop(block.hash, ())]
+            queue += [(Block.parse(self._read(child)), child) for child in self._orphans.pop(block.hash, ())]
 
 
 def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
@@ -90,10 +86,10 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
     importer: _Importer[int] = _Importer(accept, lambda pos: read_record(path, pos, magic))
     done = 0
     events: list[Event] = []
-    for seen, (pos, raw) in enumerate(scan_records(path, magic), 1):
-        importer.offer(raw, pos)
+    for seen, (pos, block) in enumerate(scan_blocks(path, magic), 1):
+        importer.offer(block, pos)
         events += chain.activate_best_chain()
-        done = pos + len(raw)
+        done = pos + block.total_size
         if seen % _STEP_BLOCKS == 0:
             yield ImportProgress(importer.accepted, importer.refused, done, total, events)
             events = []
@@ -106,9 +102,9 @@ def catch_up(chain: Chainstate) -> int:
     """
     number, end = chain.files.file_number, chain.files.end
     importer = _stored_importer(chain)
-    for at_file, pos, raw in chain.files.scan(number, end):
-        importer.offer(raw, (at_file, pos))
-        number, end = at_file, pos + len(raw)
+    for at_file, pos, block in chain.files.scan(number, end):
+        importer.offer(block, (at_file, pos))
+        number, end = at_file, pos + block.total_size
     chain.files.set_position(number, end)
     return importer.accepted
 
@@ -124,10 +120,10 @@ def reindex(chain: Chainstate, *, from_files: bool) -> Iterator[ImportProgress]:
     if from_files:
         files.delete_undo()
         number = end = 0
-        for seen, (at_file, pos, raw) in enumerate(files.scan(0, 0), 1):
-            importer.offer(raw, (at_file, pos))
-            done += len(raw)
-            number, end = at_file, pos + len(raw)
+        for seen, (at_file, pos, block) in enumerate(files.scan(0, 0), 1):
+            importer.offer(block, (at_file, pos))
+            done += block.total_size
+            number, end = at_file, pos + block.total_size
             if seen % _STEP_BLOCKS == 0:
                 yield ImportProgress(importer.accepted, importer.refused, done, total)
         files.set_position(number, end)

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from chain.primitives.errors import LocalFault
+from chain.primitives.block import Block
+from chain.primitives.errors import DecodeError, LocalFault
 from chain.storage.faults import storage_fault
 from chain.storage.layout import XOR_FILE, block_file, undo_file
 
@@ -133,13 +134,13 @@ class BlockFiles:
             path.unlink()
             self._dirty.discard(path)
 
-    def scan(self, file_number: int, pos: int) -> Iterator[tuple[int, int, bytes]]:
-        """(file number, position, block) of every whole record from `pos` of file `file_number` on, through the
-        files that follow.
+    def scan(self, file_number: int, pos: int) -> Iterator[tuple[int, int, Block]]:
+        """(file number, position, block) of every whole block from `pos` of file `file_number` on, through the files
+        that follow.
         """
         while self.has_file(file_number):
-            for at, raw in scan_records(block_file(self.blocks_dir, file_number), self.magic, pos, self._key):
-                yield file_number, at, raw
+            for at, block in scan_blocks(block_file(self.blocks_dir, file_number), self.magic, pos, self._key):
+                yield file_number, at, block
             file_number += 1
             pos = 0
 
@@ -217,9 +218,11 @@ def xor_bytes(data: bytes, key: bytes, offset: int) -> bytes:
     return (int.from_bytes(data, "little") ^ int.from_bytes(stream, "little")).to_bytes(length, "little")
 
 
-def scan_records(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Iterator[tuple[int, bytes]]:
-    """(position, payload) of each whole record in a block file. Bytes between records (zero padding, torn writes)
-    are skipped by looking for the magic, as Core does. Memory stays at one chunk, whatever the file's size.
+def scan_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Iterator[tuple[int, Block]]:
+    """(position, block) of each whole block in a block file.
+
+    What lies between (zero padding, torn writes, bytes that are no block) is skipped by looking for the magic, as Core
+    does. Memory stays at one chunk, whatever the file's size.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -236,15 +239,16 @@ def scan_records(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> It
 
             while pos + HEADER_SIZE <= size:
                 head = need(pos, HEADER_SIZE)
-                length = int.from_bytes(head[4:], "little")
-                if (
-                    head[:4] == magic
-                    and _MIN_BLOCK_SIZE < length <= MAX_RECORD_SIZE
-                    and pos + HEADER_SIZE + length <= size
-                ):
-                    yield pos + HEADER_SIZE, need(pos + HEADER_SIZE, length)
-                    pos += HEADER_SIZE + length
-                    continue
+                start, length = pos + HEADER_SIZE, int.from_bytes(head[4:], "little")
+                if head[:4] == magic and _MIN_BLOCK_SIZE < length <= MAX_RECORD_SIZE and start + length <= size:
+                    try:
+                        block = Block.parse(need(start, length))
+                    except DecodeError:
+                        need(pos, HEADER_SIZE)
+                    else:
+                        yield start, block
+                        pos = start + length
+                        continue
                 found = buf.find(magic, pos - base + 1)
                 pos = base + found if found >= 0 else max(pos + 1, base + len(buf) - len(magic) + 1)
     except OSError as error:

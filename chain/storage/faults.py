@@ -13,12 +13,17 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DiskFull(LocalFault):
-    """No space is left where the chain is stored. What was written before is intact."""
+    """No space is left where the chain is stored, or so it seems. What was written before is intact."""
 
 
 def storage_fault(error: OSError | lmdb.Error, doing: str, path: Path) -> LocalFault:
     """The LocalFault to raise for `error`, met while `doing` something to `path`."""
     number = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
+    if number == errno.EIO and isinstance(error, lmdb.Error):
+        # LMDB says so of a write that was cut short, which is how most disks say that they are full.
+        return DiskFull(
+            f"The disk is full or failing ({doing} {path}): free some space and start again. Nothing is lost."
+        )
     if number in _FULL:
         return DiskFull(
             f"No space left on the disk while {doing} {path}: free some space and start again. Nothing is lost."

@@ -108,9 +108,10 @@ class ChainStore:
             return int(txn.stat(self._coins)["entries"])
 
     def size_on_disk(self) -> int:
-        """Bytes of the database in use."""
-        info = self._env.info()
-        return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
+        """Bytes that the coins take in the database."""
+        with self._env.begin() as txn:
+            stat = txn.stat(self._coins)
+        return int((stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"])
 
     def load_index(self) -> list[tuple[BlockHash, IndexRecord]]:
         """Every stored block of the header tree, by height: parents come before children."""

@@ -18,7 +18,6 @@ from chain.primitives.errors import DecodeError
 from tests.support.block_generator import BlockGenerator, Unparsed
 from tests.support.kernel import KernelJudge, Verdict, pbk, submit_to_ours
 
-
 TRIES = int(os.environ.get("PICKAXE_DIFFERENTIAL_BLOCKS", "250"))
 DAMAGED_PER_BLOCK = 12
 _SCRIPT_FAILURE = re.compile(r"block-script-verify-flag-failed \(.*\), (input .*), spending")
