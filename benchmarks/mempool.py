@@ -2,7 +2,8 @@
 
 usage: python -m benchmarks.mempool [TRANSACTIONS]   (default 10000; 50000 takes about a minute)
 
-One-input P2WPKH transactions, a tenth of them in chains of up to ten. Each accept does everything from parsed bytes to the entry in the graph.
+One-input P2WPKH transactions, a tenth of them in chains of up to ten. Each accept does everything from parsed bytes to
+the entry in the graph.
 """
 
 from __future__ import annotations
