@@ -89,9 +89,8 @@ def random_header(rng: random.Random, index: HeaderIndex, tips: list[BlockIndexE
     when = rng.choice(
         [prev.time + 1, prev.time + 600, median, median + 1, median - 1, prev.time + 1201, now + 7100, now + 7300]
     )
-    nbits = next_nbits(prev, when, REGTEST)
+    nbits: int = next_nbits(prev, when, REGTEST)
     if rng.random() < 0.1:
-        # type: ignore[assignment]
         nbits = rng.choice([0, 0x1D00FFFF, 0x207FFFFE, 0x20800000, 0x2100FFFF, 0x207FFFFF, 0x200FFFFF, 0x01003456])
     version = rng.choice([4, 4, 4, 4, 4, 0x20000000, 0x7FFFFFFF, 3, 2, 1, 0, -1, -(2**31)])
     prev_hash = rng.randbytes(32) if rng.random() < 0.02 else prev.hash
