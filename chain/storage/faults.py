@@ -25,7 +25,5 @@ def storage_fault(error: OSError | lmdb.Error, doing: str, path: Path) -> LocalF
             f"The disk is full or failing ({doing} {path}): free some space and start again. Nothing is lost."
         )
     if number in _FULL:
-        return DiskFull(
-            f"No space left on the disk while {doing} {path}: free some space and start again. Nothing is lost."
-        )
+        return DiskFull(f"The disk is full ({doing} {path}): free some space and start again. Nothing is lost.")
     return LocalFault(f"Failed {doing} {path}: {error}")

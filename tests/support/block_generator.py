@@ -20,6 +20,7 @@ from chain.params import network
 from chain.primitives.amount import COIN, MAX_MONEY
 from chain.primitives.block import Block
 from chain.primitives.coin import coin_value, pack_coin
+from chain.primitives.errors import DecodeError
 from chain.primitives.header import BlockHeader
 from chain.primitives.merkle import merkle_root
 from chain.primitives.target import target_from_nbits
@@ -651,9 +652,16 @@ def _large_transaction(generator: BlockGenerator, draft: Draft) -> Block:
 @_damage
 def _flipped_bit(generator: BlockGenerator, draft: Draft) -> Block:
     """A bit of the serialized block: mostly undecodable or off its root."""
-    raw = bytearray(draft.build().raw)
-    raw[generator.rng.randrange(80, len(raw))] ^= 1 << generator.rng.randrange(8)
-    return Unparsed(bytes(raw))
+    whole = draft.build().raw
+    while True:
+        raw = bytearray(whole)
+        raw[generator.rng.randrange(80, len(raw))] ^= 1 << generator.rng.randrange(8)
+        try:
+            Block.parse(bytes(raw))
+        except DecodeError as error:
+            if "after the block" in str(error):  # which the kernel's parser does not mind: no rule is at stake
+                continue
+        return Unparsed(bytes(raw))
 
 
 @_damage
