@@ -224,24 +224,29 @@ def _accept_multiple(pool: Mempool, txs: Sequence[Transaction], options: Options
             check_ephemeral_spends(pool, txs)
         except PolicyError as refusal:
             return result.refuse(next(tx for tx in txs if tx.wtxid == refusal.wtxid), refusal, "unspent-dust")
+
+    def accepted(entry: MempoolEntry, newcomer: AddedTx | None) -> PackageTx:
+        replaced = tuple(result.replaced) if entry is candidates[0].entry else ()
+        outcome = make_result(entry, newcomer, replaced=replaced)
+        if options.package_fees:
+            outcome = replace(outcome, effective_fee=total_fee, effective_vsize=total_vsize, effective_wtxids=wtxids)
+        return PackageTx(accepted=outcome)
+
+    wtxids = tuple(candidate.entry.wtxid for candidate in candidates)
     for candidate in candidates:
         try:
             check_scripts(pool, candidate.tx, candidate.spent)
         except TransactionRefused as refusal:
             return result.refuse(candidate.tx, refusal)
-    if not options.test_only:
-        result.replaced = pool.remove(removed, RemovalReason.REPLACED)
-    wtxids = tuple(candidate.entry.wtxid for candidate in candidates)
+        if options.test_only:
+            result.transactions[candidate.tx.wtxid] = accepted(candidate.entry, None)
+    if options.test_only:
+        return result
+    result.replaced = pool.remove(removed, RemovalReason.REPLACED)
     for candidate in candidates:
-        entry = candidate.entry
-        newcomer = None
-        if not options.test_only:
-            newcomer = pool.insert(entry, added[entry])
-            result.added.append(newcomer)
-        accepted = make_result(entry, newcomer, replaced=tuple(result.replaced) if entry is candidates[0].entry else ())
-        if options.package_fees:
-            accepted = replace(accepted, effective_fee=total_fee, effective_vsize=total_vsize, effective_wtxids=wtxids)
-        result.transactions[entry.wtxid] = PackageTx(accepted=accepted)
+        newcomer = pool.insert(candidate.entry, added[candidate.entry])
+        result.added.append(newcomer)
+        result.transactions[candidate.tx.wtxid] = accepted(candidate.entry, newcomer)
     return result
 
 

@@ -125,23 +125,6 @@ def load_steps(
     yield result
 
 
-def load(
-    pool: Mempool, path: Path, *, use_current_time: bool, apply_fee_deltas: bool, apply_unbroadcast: bool
-) -> LoadResult:
-    """See Mempool.load."""
-    steps = load_steps(
-        pool,
-        path,
-        use_current_time=use_current_time,
-        apply_fee_deltas=apply_fee_deltas,
-        apply_unbroadcast=apply_unbroadcast,
-    )
-    result = LoadResult()
-    for result in steps:  # noqa: B007 - the last one is wanted
-        pass
-    return result
-
-
 def _offer(pool: Mempool, tx: Transaction, time: int, now: int, result: LoadResult) -> None:
     if time <= now - pool.policy.expiry_s:
         result.expired += 1

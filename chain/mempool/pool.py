@@ -8,7 +8,7 @@ be mined next (final, mature, sequence locks satisfied).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -279,7 +279,27 @@ class Mempool:
         apply_unbroadcast: bool = True,
     ) -> persistence.LoadResult:
         """Take in a mempool.dat. An absent or malformed file is reported in the result, never raised."""
-        result = persistence.load(
+        result = persistence.LoadResult()
+        for result in self.load_steps(  # noqa: B007 - the last one is wanted
+            path,
+            use_current_time=use_current_time,
+            apply_fee_deltas=apply_fee_deltas,
+            apply_unbroadcast=apply_unbroadcast,
+        ):
+            pass
+        return result
+
+    def load_steps(
+        self,
+        path: Path,
+        *,
+        use_current_time: bool = False,
+        apply_fee_deltas: bool = True,
+        apply_unbroadcast: bool = True,
+    ) -> Iterator[persistence.LoadResult]:
+        """`load` in steps of some ten milliseconds, so that other work can be done in between; yields the same, growing
+        result each time. `loaded` is set when it is exhausted."""
+        yield from persistence.load_steps(
             self,
             path,
             use_current_time=use_current_time,
@@ -287,7 +307,6 @@ class Mempool:
             apply_unbroadcast=apply_unbroadcast,
         )
         self.loaded = True
-        return result
 
     # ------------------------------------------------------------------ for the other modules of this package
 

@@ -167,6 +167,17 @@ def test_testing_stops_at_the_first_failure(node: RegtestNode) -> None:
     assert child.wtxid not in result.transactions
 
 
+def test_testing_reports_those_whose_scripts_passed(node: RegtestNode) -> None:
+    first, second = node.mature()[:2]
+    good = node.transfer([first], 1_000)
+    bad = node.transfer([second], 1_000)
+    bad = Transaction.build(2, [bad.inputs[0]._replace(witness=good.witnesses[0])], bad.outputs, 0)
+    result = node.mempool.test_accept([good, bad])
+    assert result.error == "transaction failed"
+    assert result.transactions[good.wtxid].accepted is not None
+    assert refused(result, bad).startswith("mempool-script-verify-flag-failed (")
+
+
 def test_testing_several_allows_no_replacement(node: RegtestNode) -> None:
     first, second = node.mature()[:2]
     node.mempool.accept(node.transfer([first], 1_000))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from chain.mempool.persistence import load_steps
 from chain.mempool.policy import MempoolPolicy
 from chain.mempool.pool import Mempool
 from tests.support.mempool_check import check
@@ -108,7 +107,7 @@ def test_loading_in_steps(node: RegtestNode, tmp_path: Path) -> None:
     path = tmp_path / "mempool.dat"
     node.mempool.save(path)
     pool = fresh(node)
-    assert [(step.tried, step.total) for step in load_steps(pool, path)] == [(64, 130), (128, 130), (130, 130)]
+    assert [(step.tried, step.total) for step in pool.load_steps(path)] == [(64, 130), (128, 130), (130, 130)]
     assert len(pool) == 130
 
 
