@@ -114,7 +114,7 @@ class Chainstate:
             self._last_flush = time.monotonic()
             if reindex_chainstate:
                 self._store.wipe_coins()
-            self._load(catch_up=not reindex)
+            self._load(scan=not reindex, activate=not reindex and not reindex_chainstate)
         except BaseException:
             self._release()
             raise
@@ -232,7 +232,7 @@ class Chainstate:
         verify_chain(self, level, blocks)
 
     def coins_on_disk(self) -> tuple[int, int]:
-        """(number of coins, bytes of the database) as of the last flush."""
+        """(number of coins, bytes they take in the database) as of the last flush."""
         return self._store.count_coins(), self._store.size_on_disk()
 
     # Accepting headers and blocks
@@ -513,7 +513,7 @@ class Chainstate:
         block_work = best.chainwork - prev.chainwork if prev is not None else best.chainwork
         return (best.chainwork - entry.chainwork) * self.params.block_interval_s > ASSUMED_VALID_BURIAL_S * block_work
 
-    def _load(self, *, catch_up: bool) -> None:
+    def _load(self, *, scan: bool, activate: bool) -> None:
         """Header tree and tip as of the last flush, then the blocks that were written after it."""
         index = self.index
         rows = self._store.load_index()
@@ -531,9 +531,10 @@ class Chainstate:
         index.finish_restore(tip)
         self.files.set_position(*self._store.position, cut=False)
         if tip is None:
-            self._start_chain(write_genesis=catch_up)
-        if catch_up:
+            self._start_chain(write_genesis=scan)
+        if scan:
             block_import.catch_up(self)
+        if activate:
             while self.activate_best_chain(max_blocks=STEP_BLOCKS):
                 pass
             self.flush()

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from chain.chainstate import Chainstate
+from chain.interfaces import HeaderInfo, MempoolTransaction, Verdict
 from chain.mempool.policy import MempoolLimits, MempoolPolicy
 from chain.mempool.pool import Mempool
 from chain.params import NetworkParams
 from chain.primitives.errors import LocalFault, UserError
-from chain.primitives.types import ZERO_HASH, hash_from_hex, hash_to_hex
+from chain.primitives.types import ZERO_HASH, BlockHash, Txid, Wtxid, hash_from_hex, hash_to_hex
 from chain.storage.lock import DirectoryLock
 from node.chain_service import ChainService
 from node.chain_worker import ChainWorker, Notice
@@ -128,6 +129,7 @@ class Node:
         )
         self._peers.network_active = self.config.network_active
         self._service.subscribe(self._peers)
+        self._service.subscribe(_TipWatch(self._note_height))
         await self._peers.start()
         context = RpcContext(
             config=self.config,
@@ -305,8 +307,7 @@ class Node:
             log.info("Importing blocks file %s...", path)
             await self._import(_loader(path), f"Importing {path.name}")
         service = self._need_service()
-        if self.config.stop_at_height:
-            await service.call(self._check_stop_height)
+        self._note_height(service.tip().height)
         await service.call(self._load_mempool)
 
     async def _import(self, start: Callable[[Chainstate], Any], what: str) -> None:
@@ -325,7 +326,6 @@ class Node:
                 break
             progress = step
             await service.call(worker.follow, step.events)
-            self._note_height()
             now = asyncio.get_running_loop().time()
             if now - last >= 5:
                 last = now
@@ -349,13 +349,8 @@ class Node:
             worker.load_mempool(path)
         worker.mempool.loaded = True
 
-    def _check_stop_height(self) -> None:
-        if self._need_service().worker.chain.index.height >= self.config.stop_at_height:
-            self._loop.call_soon_threadsafe(self.stop)
-
-    def _note_height(self) -> None:
-        limit = self.config.stop_at_height
-        if limit and self._need_service().worker.chain.index.height >= limit:
+    def _note_height(self, height: int) -> None:
+        if self.config.stop_at_height and height >= self.config.stop_at_height:
             self.stop()
 
     async def _maintain(self) -> None:
@@ -407,6 +402,27 @@ class Node:
                 worker.save_mempool(self.folder / MEMPOOL_FILE)
         finally:
             worker.chain.close()
+
+
+class _TipWatch:
+    """Hears of new tips only."""
+
+    def __init__(self, on_height: Callable[[int], None]) -> None:
+        self._on_height = on_height
+
+    def on_tip_changed(
+        self, tip: HeaderInfo, connected: Sequence[BlockHash], disconnected: Sequence[BlockHash]
+    ) -> None:
+        self._on_height(tip.height)
+
+    def on_block_rejected(self, block_hash: BlockHash, verdict: Verdict, reason: str) -> None:
+        """Of no interest here."""
+
+    def on_transaction_accepted(self, transaction: MempoolTransaction) -> None:
+        """Of no interest here."""
+
+    def on_transaction_removed(self, txid: Txid, wtxid: Wtxid, reason: str) -> None:
+        """Of no interest here."""
 
 
 def mempool_policy(config: NodeConfig, params: NetworkParams) -> MempoolPolicy:

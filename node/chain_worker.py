@@ -28,7 +28,7 @@ from chain.primitives.header import BlockHeader
 from chain.primitives.target import difficulty
 from chain.primitives.transaction import Transaction, TxIn
 from chain.primitives.types import BlockHash, hash_to_hex
-from node.upkeep import prune_chain, verify_chain
+from node.pruning import prune_chain
 
 log = logging.getLogger("pickaxe.node")
 validation = logging.getLogger("pickaxe.validation")
@@ -438,8 +438,16 @@ class ChainWorker:
         return prune_chain(self.chain, height)
 
     def verify_chain(self, level: int, count: int) -> bool:
-        """Check the last `count` blocks (0: all) again, as thoroughly as `level` (0 to 4) says. Core's VerifyDB."""
-        return verify_chain(self.chain, level, count)
+        """Check the last `count` blocks on disk (0 or less: all) as thoroughly as `level` (0 to 4) says; what is wrong goes to the log."""
+        kept = self.chain.tip.height + 1 - self.prune_height()
+        blocks = min(count, kept) if count > 0 else kept
+        log.info("Verifying last %d blocks at level %d", blocks, level)
+        try:
+            self.chain.verify_chain(level, blocks)
+        except LocalFault as fault:
+            log.error("Verification error: %s", fault)
+            return False
+        return True
 
 
 def _block_work(entry: BlockIndexEntry) -> int:

@@ -210,38 +210,32 @@ def find_node(invocation: Invocation) -> Target:
 def convert(method: str, arguments: list[str], *, named: bool) -> list[Any] | dict[str, Any]:
     """Text arguments as JSON: text where the method wants text, parsed JSON elsewhere."""
     if not named:
-        return [_value(method, position, None, text) for position, text in enumerate(arguments)]
+        return [_value(method, text) for text in arguments]
     out: dict[str, Any] = {}
     positional: list[Any] = []
     for text in arguments:
         name, equals, value = text.partition("=")
         if equals and name.isidentifier():
-            out[name] = _value(method, None, name, value)
+            out[name] = _value(method, value)
         else:
-            positional.append(_value(method, len(positional), None, text))
+            positional.append(_value(method, text))
     if positional:
         out["args"] = positional
     return out
 
 
-def _value(method: str, position: int | None, name: str | None, text: str) -> Any:
+#: Methods with free text that may look like a number; everywhere else a number is a number.
+_FREE_TEXT: Final = frozenset({"help", "verifymessage", "signmessagewithprivkey"})
+_LONGEST_NUMBER: Final = 20  #: digits; longer ones are hashes
+
+
+def _value(method: str, text: str) -> Any:
     try:
         parsed = json.loads(text, parse_float=jsonio.number)
     except ValueError:
         return text
-    from node.rpc.registry import Kind
-    from node.rpc.table import REGISTRY  # only here: the table pulls in the whole node
-
-    command = REGISTRY.get(method)
-    if command is None:
-        return parsed
-    for index, arg in enumerate(command.args):
-        if index == position or name in arg.aliases:
-            if arg.kind in (Kind.STR, Kind.HEX):
-                return text
-            looks_like_hash = arg.kind is Kind.ANY and "hash" in arg.name and len(text) == 64
-            return text if looks_like_hash else parsed
-    return parsed
+    is_number = isinstance(parsed, int | jsonio.NumberLiteral) and not isinstance(parsed, bool)
+    return text if is_number and (method in _FREE_TEXT or len(text) > _LONGEST_NUMBER) else parsed
 
 
 def call(target: Target, method: str, params: Any, *, wait: bool = False) -> Any:

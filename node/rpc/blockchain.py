@@ -14,13 +14,13 @@ from chain.primitives.errors import LocalFault
 from chain.primitives.target import difficulty
 from chain.primitives.types import hash_to_hex, make_outpoint
 from chain.script.flags import ScriptFlags
+from chain.utxo_stats import UtxoHash
 from node.rpc import descriptors
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, Text, invalid_parameter, misc, not_found
 from node.rpc.format import block_json, header_json, script_json, target_hex
 from node.rpc.jsonio import JSON, money
 from node.rpc.registry import Arg, Kind, rpc
-from node.rpc.utxo_hash import UtxoStats, utxo_statistics
 from node.rpc.values import (
     block_at,
     find_block,
@@ -249,7 +249,7 @@ def gettxout(context: RpcContext, txid: str, n: int, include_mempool: bool) -> J
     }
 
 
-_HASH_TYPES = ("hash_serialized_3", "muhash", "none")
+_HASH_TYPES = tuple(kind.value for kind in UtxoHash)
 
 
 @rpc(
@@ -268,19 +268,19 @@ def gettxoutsetinfo(context: RpcContext, hash_type: str, hash_or_height: JSON, u
             raise invalid_parameter("hash_serialized_3 hash type cannot be queried for a specific block")
         if block_at(context, hash_or_height) is not context.chain.tip:
             raise invalid_parameter("Querying specific block heights requires coinstatsindex")
-    stats: UtxoStats = utxo_statistics(context.chain, hash_type)
+    totals = context.chain.utxo_stats(UtxoHash(hash_type))
     tip = context.chain.tip
     out: dict[str, JSON] = {
         "height": tip.height,
         "bestblock": hash_to_hex(tip.hash),
-        "txouts": stats.txouts,
-        "bogosize": stats.bogosize,
+        "txouts": totals.outputs,
+        "bogosize": totals.bogo_size,
     }
     if hash_type != "none":
-        out[hash_type] = hash_to_hex(stats.digest)
-    out["total_amount"] = money(stats.total)
-    out["transactions"] = stats.transactions
-    out["disk_size"] = stats.disk_size
+        out[hash_type] = hash_to_hex(totals.digest)
+    out["total_amount"] = money(totals.total_amount)
+    out["transactions"] = totals.transactions
+    out["disk_size"] = context.chain.coins_on_disk()[1]
     return out
 
 
