@@ -430,11 +430,12 @@ REGTEST = NetworkParams(
 
 # Our own: Bitcoin's rules from height 1 with BIP54, faster blocks, and a target that follows the hash rate from block
 # to block.
-PICKAXE_GENESIS_TIME = 1795219200  # 2026-11-21 00:00 UTC
-PICKAXE_MESSAGES = {  # network: what its genesis coinbase says
-    "pickaxe": b"21/Nov/2026 Pickaxe: a chain that one machine can mine, check and spend on",
-    "pickaxe-test": b"21/Nov/2026 Pickaxe test: a chain to break things on",
-    "dev": b"21/Nov/2026 Pickaxe dev: a chain of one's own, blocks at once",
+_BIRTHDAY = 1795219200  # 2026-11-21 00:00 UTC
+GENESIS_MESSAGES_AND_TIMES = {  # network: what its genesis coinbase says, and when
+    "pickaxe": (b"21/Nov/2026 Pickaxe: a chain that one machine can mine, check and spend on", _BIRTHDAY),
+    "pickaxe-test": (b"21/Nov/2026 Pickaxe test: a chain to break things on", _BIRTHDAY),
+    # long past, so that a computer whose clock runs far behind can mine on it too
+    "dev": (b"Pickaxe dev: a chain of one's own, blocks at once", 1735689600),
 }
 _OWN_INTERVAL_S = 120
 _OWN_LIMIT = 0xFFFF << 216  # 0x1e00ffff
@@ -447,7 +448,7 @@ PICKAXE = NetworkParams(
     magic=bytes.fromhex("e9d0c1fa"),
     default_port=7425,
     rpc_port=7424,
-    genesis=build_genesis(PICKAXE_MESSAGES["pickaxe"], PICKAXE_GENESIS_TIME, 0x1E00FFFF, 21434115),
+    genesis=build_genesis(*GENESIS_MESSAGES_AND_TIMES["pickaxe"], 0x1E00FFFF, 21434115),
     addresses=AddressPrefixes(55, 117, 183, bytes.fromhex("01da950e"), bytes.fromhex("01da90d3"), "pick"),
     pow_limit=_OWN_LIMIT,
     retargeting=Retargeting.ASERT,
@@ -457,7 +458,7 @@ PICKAXE = NetworkParams(
     initial_subsidy=Amount(10 * COIN),
     subsidy_halving_interval=1_051_200,
     bip54_height=1,
-    chain_tx_data=ChainTxData(PICKAXE_GENESIS_TIME, 1, 1 / _OWN_INTERVAL_S),
+    chain_tx_data=ChainTxData(_BIRTHDAY, 1, 1 / _OWN_INTERVAL_S),
     is_test_chain=False,
 )
 
@@ -469,7 +470,7 @@ PICKAXE_TEST = replace(
     magic=bytes.fromhex("ead2c3fb"),
     default_port=17425,
     rpc_port=17424,
-    genesis=build_genesis(PICKAXE_MESSAGES["pickaxe-test"], PICKAXE_GENESIS_TIME, 0x1E00FFFF, 55668117),
+    genesis=build_genesis(*GENESIS_MESSAGES_AND_TIMES["pickaxe-test"], 0x1E00FFFF, 55668117),
     addresses=AddressPrefixes(127, 65, 191, bytes.fromhex("022dbf5e"), bytes.fromhex("022dbb23"), "tpick"),
     is_test_chain=True,
 )
@@ -482,7 +483,7 @@ DEV = replace(
     magic=bytes.fromhex("ebd4c5fc"),
     default_port=27425,
     rpc_port=27424,
-    genesis=build_genesis(PICKAXE_MESSAGES["dev"], PICKAXE_GENESIS_TIME, 0x207FFFFF, 0),
+    genesis=build_genesis(*GENESIS_MESSAGES_AND_TIMES["dev"], 0x207FFFFF, 1),
     addresses=AddressPrefixes(90, 30, 217, bytes.fromhex("010aab46"), bytes.fromhex("010aa70c"), "dpick"),
     pow_limit=_DEV_LIMIT,
     retargeting=Retargeting.NONE,

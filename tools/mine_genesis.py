@@ -10,18 +10,18 @@ from __future__ import annotations
 import sys
 
 from chain.genesis import mine_genesis
-from chain.params import NETWORKS, PICKAXE_GENESIS_TIME, PICKAXE_MESSAGES
+from chain.params import GENESIS_MESSAGES_AND_TIMES, NETWORKS
 
 
 def main(names: list[str]) -> int:
     """Print one line a network: the nonce found, the hash, and whether it is the network's."""
     different = 0
-    for name in names or PICKAXE_MESSAGES:
-        if name not in PICKAXE_MESSAGES:
-            print(f"'{name}' is none of {', '.join(PICKAXE_MESSAGES)}", file=sys.stderr)
+    for name in names or GENESIS_MESSAGES_AND_TIMES:
+        if name not in GENESIS_MESSAGES_AND_TIMES:
+            print(f"'{name}' is none of {', '.join(GENESIS_MESSAGES_AND_TIMES)}", file=sys.stderr)
             return 2
         params = NETWORKS[name]
-        block = mine_genesis(PICKAXE_MESSAGES[name], PICKAXE_GENESIS_TIME, params.pow_limit_nbits)
+        block = mine_genesis(*GENESIS_MESSAGES_AND_TIMES[name], params.pow_limit_nbits)
         same = block.raw == params.genesis.raw
         different += not same
         print(

@@ -116,7 +116,7 @@ def load(vectors: Path, name: str, height: int) -> tuple[Block, list[list[bytes]
     folder = vectors / "blocks" / name
     block = Block.parse((folder / f"block{height}.raw").read_bytes())
     reader = Reader((folder / f"block{height}-prevouts.raw").read_bytes())
-    spent = []
+    spent: list[list[bytes]] = []
     for tx in block.transactions[1:]:
         spent.append([pack_coin(reader.i64(), reader.var_bytes(), 1, False) for _ in tx.prevouts])
     reader.finish()
@@ -202,9 +202,9 @@ def test_altered_blocks_are_refused(vectors: Path, name: str, height: int, rng: 
     assert connect_reason(fitted(block, [greedy, *txs[1:]]), spent) == "bad-cb-amount"
     # coins that are worth less, or came from a coinbase a moment ago
     at = rng.randrange(len(spent))
-    poor = [pack_coin(0, b"\x51", 1, False) for _ in spent[at]]
+    poor: list[bytes] = [pack_coin(0, b"\x51", 1, False) for _ in spent[at]]
     assert connect_reason(block, [*spent[:at], poor, *spent[at + 1 :]]) == "bad-txns-in-belowout"
-    fresh = [pack_coin(coin_value(coin), coin[12:], height - 99, True) for coin in spent[at]]
+    fresh: list[bytes] = [pack_coin(coin_value(coin), coin[12:], height - 99, True) for coin in spent[at]]
     assert connect_reason(block, [*spent[:at], fresh, *spent[at + 1 :]]) == "bad-txns-premature-spend-of-coinbase"
 
 

@@ -12,10 +12,9 @@ from chain.genesis import build_genesis, mine_genesis
 from chain.params import (
     BITCOIN,
     DEV,
+    GENESIS_MESSAGES_AND_TIMES,
     NETWORKS,
     PICKAXE,
-    PICKAXE_GENESIS_TIME,
-    PICKAXE_MESSAGES,
     PICKAXE_TEST,
     REGTEST,
     SIGNET,
@@ -36,7 +35,7 @@ GENESIS = {
     "regtest": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
     "pickaxe": "000000b61dd8d80f485132287761b67f80ba9f044a6f0f7be7e2f38cb06ad84f",
     "pickaxe-test": "000000ace7193591bc86c06d191b257ccd69f710e4fbee26d7c967c489aa0a1f",
-    "dev": "6181b923526b2784a6616fce96d851746c738be580a653e4cebcec2cd013320b",
+    "dev": "1111313c1b3059749b0655ee8c1e04f27a951492d321168272204b2da6a8b14d",
 }
 MAGIC = {
     "bitcoin": "f9beb4d9",
@@ -103,7 +102,7 @@ def test_our_networks_are_as_designed() -> None:
 
 
 def test_dev_genesis_can_be_mined_again() -> None:
-    assert mine_genesis(PICKAXE_MESSAGES["dev"], PICKAXE_GENESIS_TIME, DEV.pow_limit_nbits).raw == DEV.genesis.raw
+    assert mine_genesis(*GENESIS_MESSAGES_AND_TIMES["dev"], DEV.pow_limit_nbits).raw == DEV.genesis.raw
 
 
 def test_genesis_search_finds_the_lowest_nonce() -> None:
@@ -123,7 +122,7 @@ def test_the_tool_that_mines_them_agrees() -> None:
     command = [sys.executable, "tools/mine_genesis.py", "dev"]
     done = subprocess.run(command, cwd=root, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"dev: nonce 0 hash {GENESIS['dev']} as defined\n"
+    assert done.stdout == f"dev: nonce 1 hash {GENESIS['dev']} as defined\n"
 
 
 def test_networks_by_name() -> None:
