@@ -10,7 +10,7 @@ batch is valid; `tests/property/test_script_checks.py` holds that against `verif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -164,7 +164,8 @@ def collect_checks(
     """
     bits = int(flags)
     for index, coin in enumerate(spent):
-        if _reduce(tx, txdata, index, coin, bits, batch, position):
+        template = _TEMPLATES.get(len(coin))
+        if template is not None and template(tx, txdata, index, coin, bits, batch, position):
             continue
         value = int.from_bytes(coin[:8], "little", signed=True)
         script = coin[SCRIPT_OFFSET:]
@@ -183,80 +184,41 @@ def collect_checks(
     return None
 
 
-def _reduce(
+# Templates. Each puts the one signature of a spend into the batch, or returns False where the spend is not beyond doubt
+# valid but for that signature; then the interpreter judges it. No flag may object to what they accept.
+
+
+def _p2wpkh(
     tx: Transaction, txdata: TxData, index: int, coin: bytes, flags: int, batch: SignatureBatch[Any], position: int
 ) -> bool:
-    """Put the one signature of a template spend into the batch; False where the spend is not beyond doubt of that
-    kind.
-    """
-    size = len(coin)
-    script_sig = tx.script_sigs[index]
-    witness = tx.witnesses[index]
-    if size == 34:  # P2WPKH
-        if coin[12:14] != b"\0\x14" or script_sig:
-            return False
-        program = coin[14:]
-    elif size == 46:  # P2TR
-        if (
-            coin[12:14] != b"\x51\x20"
-            or script_sig
-            or len(witness) != 1
-            or not flags & _TAPROOT
-            or not flags & _WITNESS
-        ):
-            return False
-        if not coin[14] and not is_true(coin[14:]):  # a program of zeros is a false on the stack
-            return False
-        sig = witness[0]
-        if len(sig) == 64:
-            hash_type = 0
-        elif len(sig) == 65 and sig[64] in _DEFINED_TYPES:
-            hash_type = sig[64]
-            sig = sig[:64]
-        else:
-            return False
-        if hash_type <= 1:
-            message = txdata.taproot_prefix(hash_type) + b"\0" + index.to_bytes(4, "little")
-            digest = sha256(message).digest()
-        else:
-            full = taproot_sighash(txdata, index, hash_type)
-            if full is None:
-                return False
-            digest = full
-        batch.add_schnorr(coin[14:], sig, digest, (position, index))
-        return True
-    elif size == 37:  # P2PKH
-        if coin[12:15] != b"\x76\xa9\x14" or coin[35:] != b"\x88\xac" or witness or not script_sig:
-            return False
-        split = script_sig[0] + 1
-        sig = script_sig[1:split]
-        if not _MIN_TEMPLATE_SIG <= len(sig) <= 73 or len(script_sig) <= split:
-            return False
-        pubkey = script_sig[split + 1 :]
-        if len(pubkey) != script_sig[split] or hash160(pubkey) != coin[15:35]:
-            return False
-        if not (len(pubkey) == 33 and pubkey[0] in _COMPRESSED) and not (len(pubkey) == 65 and pubkey[0] == 4):
-            return False
-        if not _is_plain_signature(sig, flags):
-            return False
-        digest = legacy_sighash(txdata, index, coin[12:], sig[-1])
-        batch.add_ecdsa(pubkey, sig[:-1], digest, (position, index))
-        return True
-    elif size == 35:  # P2SH-P2WPKH
-        if (
-            len(script_sig) != 23
-            or script_sig[:3] != b"\x16\0\x14"
-            or coin[12:14] != b"\xa9\x14"
-            or coin[34] != 0x87
-            or hash160(script_sig[1:]) != coin[14:34]
-            or not flags & _P2SH
-        ):
-            return False
-        program = script_sig[3:]
-    else:
+    if coin[12:14] != b"\0\x14" or tx.script_sigs[index] or not flags & _WITNESS:
         return False
-    # P2WPKH, bare or in P2SH
-    if len(witness) != 2 or not flags & _WITNESS:
+    return _v0_key_hash(tx, txdata, index, coin, coin[14:], flags, batch, position)
+
+
+def _p2sh_p2wpkh(
+    tx: Transaction, txdata: TxData, index: int, coin: bytes, flags: int, batch: SignatureBatch[Any], position: int
+) -> bool:
+    script_sig = tx.script_sigs[index]
+    if len(script_sig) != 23 or script_sig[:3] != b"\x16\0\x14" or not flags & _P2SH or not flags & _WITNESS:
+        return False
+    if coin[12:14] != b"\xa9\x14" or coin[34] != 0x87 or hash160(script_sig[1:]) != coin[14:34]:
+        return False
+    return _v0_key_hash(tx, txdata, index, coin, script_sig[3:], flags, batch, position)
+
+
+def _v0_key_hash(
+    tx: Transaction,
+    txdata: TxData,
+    index: int,
+    coin: bytes,
+    program: bytes,
+    flags: int,
+    batch: SignatureBatch[Any],
+    position: int,
+) -> bool:
+    witness = tx.witnesses[index]
+    if len(witness) != 2:
         return False
     sig, pubkey = witness
     if len(pubkey) != 33 or pubkey[0] not in _COMPRESSED or not _is_plain_signature(sig, flags):
@@ -282,6 +244,59 @@ def _reduce(
     return True
 
 
+def _p2pkh(
+    tx: Transaction, txdata: TxData, index: int, coin: bytes, flags: int, batch: SignatureBatch[Any], position: int
+) -> bool:
+    script_sig = tx.script_sigs[index]
+    if coin[12:15] != b"\x76\xa9\x14" or coin[35:] != b"\x88\xac" or tx.witnesses[index] or not script_sig:
+        return False
+    split = script_sig[0] + 1
+    sig = script_sig[1:split]
+    if not _MIN_TEMPLATE_SIG <= len(sig) <= 73 or len(script_sig) <= split:
+        return False
+    pubkey = script_sig[split + 1 :]
+    if len(pubkey) != script_sig[split] or hash160(pubkey) != coin[15:35]:
+        return False
+    if not (len(pubkey) == 33 and pubkey[0] in _COMPRESSED) and not (len(pubkey) == 65 and pubkey[0] == 4):
+        return False
+    if not _is_plain_signature(sig, flags):
+        return False
+    # The signature is longer than anything the script pushes: FindAndDelete has nothing to find.
+    digest = legacy_sighash(txdata, index, coin[12:], sig[-1])
+    batch.add_ecdsa(pubkey, sig[:-1], digest, (position, index))
+    return True
+
+
+def _p2tr_key(
+    tx: Transaction, txdata: TxData, index: int, coin: bytes, flags: int, batch: SignatureBatch[Any], position: int
+) -> bool:
+    witness = tx.witnesses[index]
+    if coin[12:14] != b"\x51\x20" or len(witness) != 1 or tx.script_sigs[index]:
+        return False
+    if not flags & _TAPROOT or not flags & _WITNESS:
+        return False
+    if not coin[14] and not is_true(coin[14:]):  # a program of zeros is a false on the stack
+        return False
+    sig = witness[0]
+    hash_type = 0
+    if len(sig) == 65:
+        hash_type = sig[64]
+        sig = sig[:64]
+        if hash_type not in _DEFINED_TYPES:
+            return False
+    elif len(sig) != 64:
+        return False
+    if hash_type <= SIGHASH_ALL:
+        digest = sha256(txdata.taproot_prefix(hash_type) + b"\0" + index.to_bytes(4, "little")).digest()
+    else:
+        full = taproot_sighash(txdata, index, hash_type)
+        if full is None:
+            return False
+        digest = full
+    batch.add_schnorr(coin[14:], sig, digest, (position, index))
+    return True
+
+
 def _is_plain_signature(sig: bytes, flags: int) -> bool:
     """Strict DER, a defined hash type and, where asked for, low S: no flag can object to it."""
     return (
@@ -290,3 +305,12 @@ def _is_plain_signature(sig: bytes, flags: int) -> bool:
         and is_valid_signature_encoding(sig)
         and (not flags & _LOW_S or is_low_s(sig))
     )
+
+
+#: By the length of a packed coin: which template its script may be.
+_TEMPLATES: dict[int, Callable[[Transaction, TxData, int, bytes, int, SignatureBatch[Any], int], bool]] = {
+    SCRIPT_OFFSET + 22: _p2wpkh,
+    SCRIPT_OFFSET + 23: _p2sh_p2wpkh,
+    SCRIPT_OFFSET + 25: _p2pkh,
+    SCRIPT_OFFSET + 34: _p2tr_key,
+}
