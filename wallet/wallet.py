@@ -53,6 +53,10 @@ class SyncPoint:
     trail: tuple[tuple[int, bytes], ...]
 
 
+class OutOfStep(Exception):
+    """The blocks do not follow the sync point: another process, or a reorganisation, moved it."""
+
+
 class Wallet:
     """One open wallet. Use as a context manager; every change is on disk when the method that makes it returns."""
 
@@ -246,9 +250,16 @@ class Wallet:
         return any(prevout in owned for prevout in tx.prevouts)
 
     def connect_blocks(self, blocks: list[tuple[int, Block]]) -> int:
-        """Take in consecutive blocks that follow the sync point, all or none; how many transactions concerned us."""
+        """Take in consecutive blocks that follow the sync point, all or none; how many transactions concerned us.
+        OutOfStep if they do not follow it."""
         found = 0
         with self.changing():
+            point = self.sync_point
+            if point is not None and (blocks[0][0], blocks[0][1].header.prev_hash) != (
+                point.height + 1,
+                point.block_hash,
+            ):
+                raise OutOfStep
             for height, block in blocks:
                 for position, tx in enumerate(block.transactions):
                     if self.is_relevant(tx):

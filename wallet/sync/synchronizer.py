@@ -13,7 +13,7 @@ from chain.primitives.transaction import Transaction
 from chain.primitives.types import hash_to_hex
 from wallet.ledger import TxState
 from wallet.sync.rpc import NodeError, RpcClient, RpcError
-from wallet.wallet import Wallet
+from wallet.wallet import OutOfStep, Wallet
 
 MAX_BLOCKS_PER_BATCH = 200
 TARGET_BATCH_BYTES = 4_000_000  #: of blocks; batches grow and shrink towards it
@@ -124,10 +124,10 @@ class Synchronizer:
                 first = min(int(wallet.meta["birthday_height"]), tip)
             heights = list(range(first, min(first + self._batch, tip + 1)))
             batch = await self._fetch(heights)
-            point = wallet.sync_point
-            if point is not None and batch[0].header.prev_hash != point.block_hash:
-                raise _ChainChanged
-            found += wallet.connect_blocks(list(zip(heights, batch, strict=True)))
+            try:
+                found += wallet.connect_blocks(list(zip(heights, batch, strict=True)))
+            except OutOfStep:
+                raise _ChainChanged from None
             blocks += len(batch)
             self._progress(heights[-1], tip)
             if heights[-1] == tip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -375,3 +376,42 @@ def test_bad_fee_rates(text: str) -> None:
 
 def test_fee_rate_text() -> None:
     assert [spend.parse_fee_rate(t) for t in ("1", "1.5", "0.1", "250.125", "2.500")] == [1000, 1500, 100, 250125, 2500]
+
+
+def test_the_wallet_agrees_with_the_coins_of_the_chain(node: Node, make_wallet: MakeWallet, rng: random.Random) -> None:
+    """Whatever happens, in whatever order: once synchronized, what the wallet counts is what the chain holds for it."""
+    wallet = make_wallet()
+    funded(node, wallet, 20 * COIN, kind="bip86")
+
+    def receive() -> None:
+        node.pay(script_of(wallet, rng.choice(["bip84", "bip86"])), rng.randrange(1000, 5 * COIN))
+
+    def mine() -> None:
+        script = script_of(wallet) if rng.random() < 0.3 else ANYONE
+        node.mine(rng.randrange(1, 4), script)
+
+    def reorganise() -> None:
+        depth = rng.randrange(1, 6)
+        node.reorganise(depth, depth + rng.randrange(1, 3), keep=rng.random() < 0.7)
+
+    def send() -> None:
+        sync(node, wallet)
+        with contextlib.suppress(UserError):  # not enough funds, a fee too high for the amount, a coin that is gone
+            pay(node, wallet, ANYONE, rng.randrange(1000, 3 * COIN), rng.randrange(1000, 9000))
+
+    def evict() -> None:
+        if node.mempool:
+            del node.mempool[rng.choice(sorted(node.mempool))]
+
+    for _ in range(60):
+        rng.choice([receive, receive, mine, mine, mine, reorganise, send, send, evict])()
+        if rng.random() < 0.5:
+            sync(node, wallet)
+    node.mempool = {k: tx for k, tx in node.mempool.items() if all(p in node.coins() for p in tx.prevouts)}
+    node.mine(1)
+    sync(node, wallet)
+    held = {op: int.from_bytes(c[:8], "little") for op, c in node.coins().items() if c[12:] in wallet.owners}
+    pending = {p for e in wallet.entries.values() if e.state is TxState.PENDING for p in e.tx.prevouts}
+    balance = wallet.balance()
+    assert balance.confirmed + balance.immature == sum(v for op, v in held.items() if op not in pending)
+    assert wallet.tip_height == node.height
