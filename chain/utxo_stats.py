@@ -8,7 +8,6 @@ from enum import StrEnum
 from hashlib import sha256
 from itertools import groupby
 
-from chain.crypto.muhash import MuHash
 from chain.primitives.coin import SCRIPT_OFFSET
 from chain.primitives.serialize import var_bytes
 from chain.primitives.types import OutPoint, PackedCoin
@@ -58,6 +57,8 @@ def utxo_totals(coins: Iterable[tuple[OutPoint, PackedCoin]], kind: UtxoHash) ->
 
     digest = b""
     if kind is UtxoHash.MUHASH:
+        from chain.crypto.muhash import MuHash  # brings numpy, which a node's start need not wait for
+
         muhash = MuHash()
         muhash.insert(count())
         digest = muhash.digest()
