@@ -6,6 +6,7 @@ it. LMDB is copy-on-write: a full disk fails the transaction and leaves the stat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from chain.storage.layout import (
     IndexRecord,
 )
 
-INITIAL_MAP_SIZE = 1 << 30  #: address space, not disk; doubled whenever it is full
+#: Address space, not disk, but for Windows, which sets the file to this size at once. Doubled whenever it is full.
+INITIAL_MAP_SIZE = 1 << (30 if sys.platform == "win32" else 34)
 
 
 class ChainStore:
@@ -41,6 +43,7 @@ class ChainStore:
         UserError if it belongs to another chain or version, LocalFault if it cannot be opened.
         """
         self.path = path
+        self._iterators = 0  # of iterate_coins, under way
         try:
             path.mkdir(parents=True, exist_ok=True)
             if recreate:
@@ -98,9 +101,13 @@ class ChainStore:
 
     def iterate_coins(self) -> Iterator[tuple[OutPoint, PackedCoin]]:
         """Every coin in key order, from one snapshot: commits meanwhile are not seen."""
-        with self._env.begin(self._coins) as txn, txn.cursor() as cursor:
-            for outpoint, coin in cursor.iternext(keys=True, values=True):
-                yield OutPoint(outpoint), PackedCoin(coin)
+        self._iterators += 1
+        try:
+            with self._env.begin(self._coins) as txn, txn.cursor() as cursor:
+                for outpoint, coin in cursor.iternext(keys=True, values=True):
+                    yield OutPoint(outpoint), PackedCoin(coin)
+        finally:
+            self._iterators -= 1
 
     def count_coins(self) -> int:
         """How many coins there are."""
@@ -174,8 +181,8 @@ class ChainStore:
             raise storage_fault(error, "writing", self.path) from error
 
     def _grow(self) -> None:
-        # No transaction of this process may be open here: reads above never outlive their call, but for an unfinished
-        # iterate_coins.
+        if self._iterators:  # the map must not move under a reader; all other reads end with their call
+            raise LocalFault(f"{self.path} has to grow while all coins are being read: start again")
         try:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
         except lmdb.Error as error:
