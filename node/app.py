@@ -20,6 +20,7 @@ from chain.mempool.pool import Mempool
 from chain.params import NetworkParams
 from chain.primitives.errors import LocalFault, UserError
 from chain.primitives.types import ZERO_HASH, BlockHash, Txid, Wtxid, hash_from_hex, hash_to_hex
+from chain.storage.block_files import MAX_FILE_SIZE
 from chain.storage.lock import DirectoryLock
 from node.chain_service import ChainService
 from node.chain_worker import ChainWorker, Notice
@@ -100,6 +101,7 @@ class Node:
         self._core_layout = core_layout
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._mocked = asyncio.Event()
         self._log: NodeLog | None = None
         self._service: ChainService | None = None
         self._rpc: RpcServer | None = None
@@ -240,7 +242,7 @@ class Node:
             minimum_chain_work=_work_option(config.minimum_chain_work),
             reindex=config.reindex,
             reindex_chainstate=config.reindex_chainstate,
-            **({"max_block_file_size": FAST_PRUNE_FILE_BYTES} if config.fast_prune else {}),
+            max_block_file_size=FAST_PRUNE_FILE_BYTES if config.fast_prune else MAX_FILE_SIZE,
         )
         mempool = Mempool(chain, mempool_policy(config, self.params), self.clock)
         return ChainWorker(chain, mempool, self.clock, notify)
@@ -355,7 +357,9 @@ class Node:
 
     async def _maintain(self) -> None:
         while True:
-            await asyncio.sleep(MAINTENANCE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._mocked.wait(), MAINTENANCE_S)
+            self._mocked.clear()
             await self._maintain_once()
 
     async def _maintain_once(self) -> None:
@@ -370,8 +374,9 @@ class Node:
             worker.prune(worker.chain.tip.height)
 
     def _mock_scheduler(self, delta_s: int) -> None:
-        if self._peers is not None:
-            self._peers.mock_forward(delta_s)
+        """What is due within so many seconds happens now: all our periodic work is more frequent than that."""
+        log.debug("mockscheduler: forward %d s", delta_s)
+        self._mocked.set()
 
     # ------------------------------------------------------------------ stopping
 

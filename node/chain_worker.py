@@ -168,9 +168,9 @@ class ChainWorker:
             return BlockOutcome(Verdict.MUTATED, None, f"block decode failed: {error}")
         known = self.chain.index.get(block.hash)
         had_data = known is not None and known.have_data
-        error = self.submit(block, requested=requested)
-        if error is not None:
-            return BlockOutcome(_VERDICTS[error.result], block.hash, str(error))
+        refusal = self.submit(block, requested=requested)
+        if refusal is not None:
+            return BlockOutcome(_VERDICTS[refusal.result], block.hash, str(refusal))
         entry = self.chain.index.get(block.hash)
         if entry is not None and entry.failed:
             return BlockOutcome(Verdict.INVALID, block.hash, "invalid")
@@ -314,7 +314,7 @@ class ChainWorker:
             )
         except TransactionRefused as error:
             if isinstance(error, PolicyError):
-                self._note_removed(error.evicted)
+                self._note_removed(error.removed)
             duplicate = error.result is TxResult.CONFLICT and "already" in error.reason
             stripped = error.result in (TxResult.WITNESS_STRIPPED, TxResult.WITNESS_MUTATED)
             mempoolrej_log.debug("%s was not accepted: %s", hash_to_hex(tx.txid), error)

@@ -90,7 +90,7 @@ def read_undo(context: RpcContext, entry: BlockIndexEntry) -> list[list[Any]] | 
     if not entry.have_undo:
         return [] if entry.prev is None else None
     try:
-        return context.chain.read_undo(entry)  # type: ignore[return-value]
+        return context.chain.read_undo(entry)
     except LocalFault as error:
         raise RpcError(Code.INTERNAL_ERROR, Text.UNDO_UNREADABLE) from error
 

@@ -135,11 +135,12 @@ def scan_object(value: JSON, params: NetworkParams) -> dict[bytes, str]:
     if isinstance(value, str):
         text = value
     elif isinstance(value, dict):
-        text = value.get("desc")
-        if text is None:
+        given = value.get("desc")
+        if given is None:
             raise invalid_parameter("Descriptor needs to be provided in scan object")
-        if not isinstance(text, str):
-            raise jsonio.wrong_type(text, "string")
+        if not isinstance(given, str):
+            raise jsonio.wrong_type(given, "string")
+        text = given
         if value.get("range") is not None:
             span = parse_range(value["range"])
     else:

@@ -75,7 +75,7 @@ def parse_fixed_point(text: str, decimals: int) -> int | None:
             return None
     if result >= 10**18:
         return None
-    return -result if sign else result
+    return int(-result if sign else result)
 
 
 def dumps(value: JSON) -> str:

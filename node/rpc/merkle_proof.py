@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -29,14 +30,14 @@ class MerkleProof:
         return sha256(sha256(self.header).digest()).digest()
 
     @classmethod
-    def build(cls, header: bytes, txids: list[bytes], wanted: set[bytes]) -> MerkleProof:
+    def build(cls, header: bytes, txids: Sequence[bytes], wanted: set[bytes]) -> MerkleProof:
         """The proof for those of a block's `txids` that are `wanted`."""
         proof = cls(header, len(txids), [], [])
         matches = [txid in wanted for txid in txids]
         proof._grow(_height(len(txids)), 0, txids, matches)
         return proof
 
-    def _grow(self, height: int, position: int, txids: list[bytes], matches: list[bool]) -> None:
+    def _grow(self, height: int, position: int, txids: Sequence[bytes], matches: list[bool]) -> None:
         first = position << height
         leads = any(matches[first : (position + 1) << height])
         self.bits.append(leads)
@@ -127,7 +128,7 @@ def _height(total: int) -> int:
     return height
 
 
-def _node(height: int, position: int, txids: list[bytes]) -> bytes:
+def _node(height: int, position: int, txids: Sequence[bytes]) -> bytes:
     if height == 0:
         return txids[position]
     left = _node(height - 1, position * 2, txids)

@@ -340,7 +340,7 @@ def getorphantxs(context: RpcContext, verbosity: int) -> JSON:
     if verbosity not in (0, 1, 2):
         raise invalid_parameter(f"Invalid verbosity value {verbosity}")
     answer: list[JSON] = []
-    for orphan in peers_of(context).engine.orphans.all():
+    for orphan in peers_of(context).engine.transactions.orphans.all():
         tx = orphan.transaction
         if verbosity == 0:
             answer.append(hash_to_hex(tx.txid))

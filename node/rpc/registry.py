@@ -32,7 +32,7 @@ class Kind(Enum):
     def accepts(self, value: JSON) -> bool:
         if self in (Kind.ANY, Kind.AMOUNT):
             return True
-        return jsonio.type_name(value) == self.value.strip()
+        return jsonio.type_name(value) == str(self.value).strip()
 
 
 class _Required(Enum):

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.http_writer import StreamWriter
 
 from chain.primitives.errors import LocalFault, UserError
 from node.rpc import jsonio
@@ -109,7 +108,7 @@ class RpcServer:
 
     @staticmethod
     def _make_request(
-        message: Any, payload: Any, protocol: Any, writer: StreamWriter, task: asyncio.Task[None]
+        message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
     ) -> web.BaseRequest:
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from node.rpc import blockchain, control, mempool, mining, network, rawtransactions, util
+from node.rpc import blockchain, control, mempool, mining, network, rawtransactions, signing, util
 from node.rpc.registry import REGISTRY
 
-MODULES = (blockchain, control, mempool, mining, network, rawtransactions, util)
+MODULES = (blockchain, control, mempool, mining, network, rawtransactions, signing, util)
 
 __all__ = ["MODULES", "REGISTRY"]

@@ -1,0 +1,142 @@
+"""The TOML file and bitcoin.conf: what they set, and the one line for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chain.primitives.errors import UserError
+from node.bitcoin_conf import load, parse_command_line
+from node.config import BY_CORE, NodeConfig, build, load_toml, user_agent
+
+
+def _toml(folder: Path, text: str) -> Path:
+    path = folder / "pickaxe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_toml_file_sets_fields(tmp_path: Path) -> None:
+    path = _toml(
+        tmp_path,
+        'network = "dev"\n[peers]\nlisten = false\nconnect = ["a:1", "b"]\n[mempool]\nmin_relay_fee = "0.00002"\n[rpc]\nport = 5\n',
+    )
+    values = load_toml(path)
+    assert values == {
+        "network": "dev",
+        "listen": False,
+        "connect": ("a:1", "b"),
+        "min_relay_fee": 2000,
+        "rpc_port": 5,
+    }
+    assert build(values).rpc_port == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[peers]\nlistn = true\n", "unknown key peers.listn"),
+        ("[peers]\nlisten = 1\n", "peers.listen must be true or false"),
+        ('[rpc]\nport = "80"\n', "rpc.port must be a whole number"),
+        ("[rpc]\nport = 70000\n", "rpc.port must be at most 65535, not 70000"),
+        ("[chain]\ndbcache_mib = 1\n", "chain.dbcache_mib must be at least 4, not 1"),
+        ('[peers]\nconnect = "a"\n', "peers.connect must be a list of strings"),
+        ('[mempool]\nmin_relay_fee = "-1"\n', "mempool.min_relay_fee must be a fee rate"),
+        ('[mempool]\nmin_relay_fee = "0.000000001"\n', "mempool.min_relay_fee must be a fee rate"),
+        ("network = 3\n", "network must be a string"),
+        ("x = \n", "not valid TOML"),
+    ],
+)
+def test_a_bad_toml_file_is_one_line_that_names_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
+    path = _toml(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_toml(path)
+    message = str(caught.value)
+    assert complaint in message
+    assert message.startswith(str(path))
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load_toml(tmp_path / "no.toml")
+
+
+def _conf(folder: Path, text: str, *arguments: str) -> NodeConfig:
+    (folder / "bitcoin.conf").write_text(text)
+    return load(parse_command_line([f"-datadir={folder}", *arguments])).config
+
+
+def test_sections_apply_to_their_network_only(tmp_path: Path) -> None:
+    text = "regtest=1\nmaxconnections=9\nport=1\n[regtest]\nport=2\nrpcport=3\n[main]\nrpcport=4\n"
+    config = _conf(tmp_path, text)
+    assert (config.network, config.port, config.rpc_port, config.max_connections) == ("regtest", 2, 3, 9)
+
+
+def test_network_options_outside_a_section_count_for_main_only(tmp_path: Path) -> None:
+    assert _conf(tmp_path, "port=1\n").port == 1
+    assert _conf(tmp_path, "port=1\n", "-regtest").port == 0
+
+
+def test_the_command_line_wins_and_lists_are_joined(tmp_path: Path) -> None:
+    config = _conf(tmp_path, "regtest=1\npar=2\nuacomment=a\n", "-par=3", "-uacomment=b")
+    assert config.script_threads == 3
+    assert config.user_agent_comment == ("b", "a")
+
+
+def test_negation(tmp_path: Path) -> None:
+    config = _conf(tmp_path, "regtest=1\n", "-nolisten", "-nopersistmempool", "-nodebug")
+    assert not config.listen
+    assert not config.persist_mempool
+    assert config.debug == ()
+
+
+def test_connect_zero_means_no_connections_of_our_own(tmp_path: Path) -> None:
+    config = _conf(tmp_path, "regtest=1\n[regtest]\nconnect=0\nbind=127.0.0.1\n")
+    assert config.connect == ("0",)
+    assert config.listen
+    assert not config.dns_seeds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-fakearg"], "Error parsing command line arguments: Invalid parameter -fakearg"),
+        (["word"], "Command line contains unexpected token 'word'"),
+        (["-regtest", "-signet"], "Invalid combination of -regtest, -signet"),
+        (["-chain=moon"], "Unknown chain moon"),
+        (["-regtest", "-blockmaxweight=4000001"], "Specified -blockmaxweight (4000001) exceeds consensus maximum"),
+        (["-regtest", "-blockreservedweight=1999"], "is lower than minimum safety value of (2000)"),
+        (["-regtest", "-uacomment=/"], "User Agent comment (/) contains unsafe characters."),
+        (["-regtest", f"-uacomment={'a' * 256}"], "exceeds maximum length (256)"),
+        (["-regtest", "-prune=100"], "Prune configured below the minimum"),
+        (["-regtest", "-minrelaytxfee=x"], "Invalid amount for -minrelaytxfee"),
+        (["-regtest", "-port=99999"], "Invalid port specified in -port: '99999'"),
+    ],
+)
+def test_bad_command_lines(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _conf(tmp_path, "", *arguments)
+    assert complaint in str(caught.value)
+
+
+def test_a_missing_datadir_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load(parse_command_line([f"-datadir={tmp_path / 'no'}"]))
+
+
+@pytest.mark.parametrize("line", ["-regtest=1", "nodebug", "justaword"])
+def test_a_bad_line_in_bitcoin_conf_is_named_by_number(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UserError, match="parse error on line 2"):
+        _conf(tmp_path, f"regtest=1\n{line}\n")
+
+
+def test_every_option_names_a_field_of_its_type() -> None:
+    fields = NodeConfig.__dataclass_fields__
+    for option in BY_CORE.values():
+        assert option.field in fields, option
+
+
+def test_the_user_agent_carries_comments() -> None:
+    assert user_agent(build({"user_agent_comment": ("a", "b")})) == "/Pickaxe:0.1.0(a; b)/"
