@@ -211,6 +211,8 @@ class HeaderIndex:
             tuple[int, int, int, BlockIndexEntry]
         ] = []  # (-work, sequence_id, order, entry); may hold stale items
         self._heap_order = 0
+        self._sweep_at = 1024
+        self._unbroken: BlockIndexEntry | None = None  # the candidate whose way down is known to be whole
         self._unlinked: dict[BlockIndexEntry, list[BlockIndexEntry]] = {}  # parent not received: children that were
         self._next_sequence_id = SEQUENCE_FROM_DISK + 1
         self._precious_sequence_id = -1
@@ -416,6 +418,7 @@ class HeaderIndex:
         """Find the candidates anew: after a restart, an invalidation or its reversal."""
         self._candidates.clear()
         self._heap.clear()
+        self._unbroken = None
         for entry in self.entries.values():
             if entry.chain_tx_count and entry.is_valid(VALID_TRANSACTIONS):
                 self._try_candidate(entry)
@@ -433,8 +436,11 @@ class HeaderIndex:
             if entry not in self._candidates or entry.sequence_id != sequence_id:
                 heappop(heap)
                 continue
+            if entry is self._unbroken:
+                return entry
             broken = self._broken_link(entry)
             if broken is None:
+                self._unbroken = entry
                 return entry
             missing = not broken.status & FAILED
             walk = entry
@@ -462,20 +468,20 @@ class HeaderIndex:
         return None
 
     def prune_candidates(self) -> None:
-        """Forget the candidates that are worse than the tip; called after the tip moved."""
+        """Forget candidates that are worse than the tip; called after the tip moved. The tip is always one itself, so
+        forgotten or not they are never chosen: they are only swept out once they are many.
+        """
         tip = self.tip
         if tip is None:
             return
+        if tip not in self._candidates:
+            self._push_candidate(tip)
+        if len(self._candidates) < self._sweep_at:
+            return
         limit = self._rank(tip)
-        kept = {entry for entry in self._candidates if self._rank(entry) <= limit}
-        if tip not in kept:
-            kept.add(tip)
-            self._heap_order += 1
-            heappush(self._heap, (-tip.chainwork, tip.sequence_id, self._heap_order, tip))
-        self._candidates = kept
-        if len(self._heap) > 2 * len(kept) + 64:
-            self._heap = [item for item in self._heap if item[3] in kept and item[1] == item[3].sequence_id]
-            self._heap.sort()
+        kept = self._candidates = {entry for entry in self._candidates if self._rank(entry) <= limit}
+        self._heap = sorted(item for item in self._heap if item[3] in kept and item[1] == item[3].sequence_id)
+        self._sweep_at = 2 * len(kept) + 1024
 
     def descendants(self, entry: BlockIndexEntry) -> Iterator[BlockIndexEntry]:
         """All entries that build on `entry`, without itself. Looks at every entry there is."""
@@ -489,6 +495,7 @@ class HeaderIndex:
         first.
         """
         entry.status |= FAILED
+        self._unbroken = None
         self.dirty.add(entry)
         self._candidates.discard(entry)
         worst = self.best_invalid

@@ -313,3 +313,26 @@ def test_tips() -> None:
     assert index.tips() == [main, side, index.genesis]
     index.set_tip(main)
     assert index.tips() == [main, side]
+
+
+def test_any_order_of_the_same_headers_gives_the_same_tree(rng: random.Random) -> None:
+    index = random_tree(rng, 150)
+    headers = [entry.header for entry in list(index.entries.values())[1:]]
+    for _ in range(5):
+        copy = HeaderIndex(REGTEST)
+        waiting = rng.sample(headers, len(headers))
+        while waiting:
+            for header in list(waiting):
+                if header.prev_hash in copy:
+                    copy.add(header)
+                    waiting.remove(header)
+        assert copy.best_header.chainwork == index.best_header.chainwork
+        for block_hash, entry in index.entries.items():
+            twin = copy.entries[block_hash]
+            assert (twin.height, twin.chainwork) == (entry.height, entry.chainwork)
+            assert twin.median_time_past() == entry.median_time_past()
+            for height in (0, entry.height // 2, max(entry.height - 1, 0)):
+                ours, theirs = twin.ancestor(height), entry.ancestor(height)
+                assert ours is not None
+                assert theirs is not None
+                assert ours.hash == theirs.hash
