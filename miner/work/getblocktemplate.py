@@ -68,7 +68,7 @@ class TemplateSource:
         self._on_job = on_job
         self._on_message = on_message
         self._version_rolling = version_rolling
-        self._extranonce1 = os.urandom(EXTRANONCE1_SIZE)
+        self._next_extranonce1 = int.from_bytes(os.urandom(EXTRANONCE1_SIZE))
         self._current = 0
         self._checked: set[int] = set()
         self._refresh = asyncio.Event()
@@ -124,6 +124,7 @@ class TemplateSource:
         if template.work_id is not None:
             arguments.append({"workid": template.work_id})
         deadline = asyncio.get_running_loop().time() + SUBMIT_PATIENCE_S
+        offered_before = False  # then "duplicate" means that the node had taken it although we did not hear the answer
         while True:
             try:
                 answer = await self._clients[self._current].call("submitblock", *arguments)
@@ -133,8 +134,9 @@ class TemplateSource:
             except (NodeUnreachable, WrongPassword) as error:
                 if asyncio.get_running_loop().time() > deadline:
                     return Submission(False, False, str(error))
+                offered_before = True
                 await asyncio.sleep(1.0)
-        if answer is None or answer == "duplicate":
+        if answer is None or (answer == "duplicate" and offered_before):
             return Submission(True, False, None)
         reason = str(answer)[:100]
         return Submission(False, reason in _PREVIOUS_GONE, reason)
@@ -154,9 +156,10 @@ class TemplateSource:
         if answer is None:
             self._refresh.clear()
             answer = await client.call("getblocktemplate", request)
-        job = job_from_template(
-            answer, self._payout, version_rolling=self._version_rolling, extranonce1=self._extranonce1
-        )
+        # Another one for every job: a template that comes twice (asked for and long-polled) is not searched twice.
+        self._next_extranonce1 = (self._next_extranonce1 + 1) % (1 << 8 * EXTRANONCE1_SIZE)
+        extranonce1 = self._next_extranonce1.to_bytes(EXTRANONCE1_SIZE)
+        job = job_from_template(answer, self._payout, version_rolling=self._version_rolling, extranonce1=extranonce1)
         self._last_message = ""
         if self._announced != self._current:
             self._announced = self._current
