@@ -93,7 +93,8 @@ class Connection:
         on."""
         while not peer.disconnecting:
             if self._transport.get_write_buffer_size() > self._max_send_buffer:
-                await asyncio.wait_for(self._writer.drain(), TIMEOUT_INTERVAL_S)
+                async with asyncio.timeout(TIMEOUT_INTERVAL_S):
+                    await self._writer.drain()
             if not peer.getdata_queue:
                 return
             await self._engine.serve(peer)

@@ -129,8 +129,9 @@ class Engine:
         command, size = self._account(peer, event)
         try:
             await self._dispatch(peer, event)
-            if self.transactions.has_work(peer):
-                await self.transactions.retry_orphans(peer)
+            for other in list(self.peers.values()):  # what this peer sent may have freed the orphans of others
+                if self.transactions.has_work(other):
+                    await self.transactions.retry_orphans(other)
         except PeerMisbehaviour as error:
             self.misbehaving(peer, str(error))
         except PeerDropped as error:
@@ -345,7 +346,10 @@ class Engine:
         known = self._node.header(block_hash)
         work = int(parent.chainwork) + header_work(header) if parent is not None else 0
         if known is None and parent is not None and work < self.headers.anti_dos_work():
-            log.net.debug("ignoring unrequested low-work block %s peer=%d", hash_to_hex(block_hash), peer.id)
+            log.validation.debug(
+                "AcceptBlockHeader: not adding new block header %s, missing anti-dos proof-of-work validation",
+                hash_to_hex(block_hash),
+            )
             return
         await self._process(peer, message.raw, block_hash, requested=requested, answers_for_it=True)
 

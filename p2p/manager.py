@@ -288,7 +288,8 @@ class PeerManager:
         self._pending.add(target)
         log.net.debug("trying v1 connection (%s) to %s, lastseen=%.1fhrs", connection_type.value, target, 0.0)
         try:
-            reader, writer = await asyncio.wait_for(self._connector(host, port), self.config.connect_timeout_s)
+            async with asyncio.timeout(self.config.connect_timeout_s):
+                reader, writer = await self._connector(host, port)
         except (OSError, TimeoutError, UnicodeError) as error:
             log.net.debug("connect() to %s failed: %s", target, error or "timed out")
             if address is not None:
@@ -343,6 +344,7 @@ class PeerManager:
     async def _open_added(self) -> None:
         while True:
             tried = False
+            self._wake_added.clear()
             for target in list(self._added):
                 manual = sum(p.connection_type == ConnectionType.MANUAL for p in self.engine.peers.values())
                 if manual >= MAX_ADDNODE:
@@ -351,9 +353,9 @@ class PeerManager:
                     tried = True
                     await self.connect(target, ConnectionType.MANUAL)
                     await asyncio.sleep(OPEN_INTERVAL_S)
-            self._wake_added.clear()
             try:
-                await asyncio.wait_for(self._wake_added.wait(), ADDED_RETRY_S if tried else ADDED_IDLE_S)
+                async with asyncio.timeout(ADDED_RETRY_S if tried else ADDED_IDLE_S):
+                    await self._wake_added.wait()
             except TimeoutError:
                 continue
 
@@ -367,7 +369,8 @@ class PeerManager:
         for seed in self.config.dns_seeds:
             log.net.info("Loading addresses from DNS seed %s", seed)
             try:
-                hosts = await asyncio.wait_for(self._resolver(seed), DNS_TIMEOUT_S)
+                async with asyncio.timeout(DNS_TIMEOUT_S):
+                    hosts = await self._resolver(seed)
             except (OSError, TimeoutError, UnicodeError) as error:
                 log.net.debug("DNS seed %s did not answer: %s", seed, error or "timed out")
                 continue

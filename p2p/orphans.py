@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import Wtxid
+from p2p import log
 from p2p.constants import MAX_ORPHAN_WEIGHT, MAX_ORPHANS_WEIGHT_PER_PEER
 
 
@@ -118,8 +119,11 @@ class OrphanPool:
     def forget_spent(self, transactions: Iterable[Transaction]) -> None:
         """A block has come: its transactions are no orphans any more, nor is what spends the same outputs."""
         spent = {outpoint for tx in transactions for outpoint in tx.prevouts}
-        for wtxid in [w for w, o in self._orphans.items() if not spent.isdisjoint(o.transaction.prevouts)]:
+        gone = [w for w, o in self._orphans.items() if not spent.isdisjoint(o.transaction.prevouts)]
+        for wtxid in gone:
             self.remove(wtxid)
+        if gone:
+            log.txpackages.debug("Erased %d orphan transaction(s) included or conflicted by block", len(gone))
 
     def parent_accepted(self, txid: bytes) -> None:
         """Queue the children of an accepted transaction for another try, each on behalf of one of its announcers."""

@@ -1,4 +1,4 @@
-"""Every message: encode then decode gives it back; cut short, it is refused; counts above the limits are misbehaviour."""
+"""Every message: decode undoes encode; cut short, it is refused; counts above the limits are misbehaviour."""
 
 from __future__ import annotations
 
