@@ -85,10 +85,13 @@ def _openssl_has_ripemd160() -> bool:
 
 
 if _openssl_has_ripemd160():
+    _RIPEMD160 = hashlib.new("ripemd160")  # looking the algorithm up costs more than the hash: do it once and copy
 
     def ripemd160(data: bytes) -> bytes:
         """RIPEMD-160, 20 bytes."""
-        return hashlib.new("ripemd160", data).digest()
+        state = _RIPEMD160.copy()
+        state.update(data)
+        return state.digest()
 
 else:  # OpenSSL 3 without its legacy provider
     from chain.crypto.ripemd160 import ripemd160 as ripemd160
