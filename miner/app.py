@@ -65,6 +65,7 @@ class _Run:
             on_message=display.message,
             version_rolling=options.version_rolling,
         )
+        self._in_submission: set[bytes] = set()  # parents of blocks that the node has not answered yet
         self._next_start = 0.0  # when the pace allows the next job
         self._held_job: asyncio.TimerHandle | None = None
 
@@ -96,7 +97,9 @@ class _Run:
         return self._telemetry.report()
 
     def _take_job(self, job: Job | None) -> None:
-        """Hand the job to the devices, when the pace allows."""
+        """Hand the job to the devices, when the pace allows; a second block on one parent would only be stale."""
+        if job is not None and job.prev_hash in self._in_submission:
+            return
         if self._held_job is not None:
             self._held_job.cancel()
             self._held_job = None
@@ -110,6 +113,7 @@ class _Run:
         if share.finding is Finding.BLOCK:
             self._next_start = time.monotonic() + self._options.pace_s
             if not self._shares.full():
+                self._in_submission.add(share.unit.job.prev_hash)
                 self._shares.put_nowait(share)
 
     async def _submit_blocks(self) -> None:
@@ -117,6 +121,7 @@ class _Run:
         while True:
             share = await self._shares.get()
             answer = await self._source.submit(share)
+            self._in_submission.discard(share.unit.job.prev_hash)
             height, hash_hex = share.unit.job.height, hash_to_hex(share.hash)
             if answer.accepted:
                 accepted += 1

@@ -62,7 +62,7 @@ def mine(
     params = _network(network_name, folder)
     payout = payout_script(address, params)
     cookie = rpc_cookie or folder / params.data_folder / ".cookie"
-    urls = rpc_urls or [f"http://127.0.0.1:{params.rpc_port}"]
+    urls = rpc_urls or [f"http://127.0.0.1:{_local_rpc_port(params, folder)}"]
     endpoints = [Endpoint(url, None if rpc_user is not None else cookie, rpc_user, rpc_password) for url in urls]
 
     console = Console()
@@ -158,6 +158,15 @@ def bench(seconds: float) -> None:
 def _default_datadir() -> Path:
     chosen = os.environ.get("PICKAXE_DATADIR")
     return Path(chosen) if chosen else Path.home() / ".pickaxe"
+
+
+def _local_rpc_port(params: NetworkParams, datadir: Path) -> int:
+    """The port that a node on this data directory wrote down when it started, else the network's usual one."""
+    try:
+        port = int((datadir / params.data_folder / "rpc.port").read_text())
+    except (OSError, ValueError):
+        return params.rpc_port
+    return port if 0 < port < 65536 else params.rpc_port
 
 
 def _network(name: str, datadir: Path) -> NetworkParams:

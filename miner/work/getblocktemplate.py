@@ -205,6 +205,8 @@ class TemplateSource:
         return len(self._clients) == 1 and self._clients[0].endpoint.user is not None
 
     def _publish(self, job: Job | None) -> None:
+        if job is not None and self._job is not None and job.prev_hash != self._job.prev_hash:
+            self._refresh.clear()  # the long poll was quicker than the refresh that a solution asked for
         self._job = job
         self._on_job(job)
 

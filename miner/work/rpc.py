@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ class NodeClient:
                     raise WrongPassword(self._refusal(response.status))
                 data = await _read_limited(response)
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
+            number = error.os_error.errno
+            reason = os.strerror(number) if number is not None and number > 0 else str(error.os_error)
             raise NodeUnreachable(f"node {self.endpoint} does not answer ({reason})") from None
         except TimeoutError:
             raise NodeUnreachable(f"node {self.endpoint} did not answer {method} within {timeout_s:g} s") from None

@@ -90,7 +90,7 @@ def test_mines_the_blocks_asked_for_and_ends(environment: dict[str, str]) -> Non
         assert (status, node.complaints) == (0, []), output
         assert len(node.blocks) == 20
         assert "mined 20 blocks" in output
-        assert "rejected 0" in output
+        assert "rejected 0, stale 0, hardware errors 0" in output
         assert all(block.transactions[0].scripts[0] == PAYOUT for block in node.blocks)
 
     play(scenario)
@@ -193,5 +193,19 @@ def test_bad_arguments_are_one_line(environment: dict[str, str], arguments: tupl
         assert complaint in output
         assert output.startswith("Error: ")
         assert len(output.strip().splitlines()) == 1
+
+    play(scenario)
+
+
+def test_the_port_that_a_node_wrote_down_is_used(environment: dict[str, str], tmp_path: Path) -> None:
+    async def scenario(node: TemplateNode) -> None:
+        folder = tmp_path / DEV.data_folder
+        folder.mkdir(parents=True)
+        (folder / ".cookie").write_text(f"{USER}:{PASSWORD}")
+        (folder / "rpc.port").write_text(str(node.port))
+        miner = await Miner.start(environment, "--address", ADDRESS, "--blocks", "2")
+        status, output = await miner.finish()
+        assert status == 0, output
+        assert len(node.blocks) == 2
 
     play(scenario)
