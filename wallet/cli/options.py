@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from chain.params import NETWORKS, NetworkParams, load_network, network
 from chain.primitives.errors import UserError
-from wallet.sync import NodeAddress, NodeError, RpcClient, RpcError, Synchronizer, SyncReport
+from wallet.sync import NodeAddress, NodeError, RpcClient, RpcError, Synchronizer, SyncReport, unsent
 from wallet.wallet import Wallet, wallet_path
 
 PASSWORD_VARIABLE = "PICKAXE_WALLET_PASSWORD"  # noqa: S105 - the name of a variable
+NODE_PORT_FILE = "rpc.port"  #: in the node's network folder
 MAX_SECRET_FILE_BYTES = 4096
 SHOW_PROGRESS_FROM_BLOCKS = 100
 DEFAULT_NETWORK = "pickaxe"
@@ -66,10 +67,10 @@ class Settings:
     def node_address(self) -> NodeAddress:
         """Where to find the node and how to log in."""
         params = self.params()
-        url = self.rpc_url or f"http://127.0.0.1:{params.rpc_port}"
+        folder = self.home / params.data_folder if params.data_folder else self.home
+        url = self.rpc_url or f"http://127.0.0.1:{_node_port(folder) or params.rpc_port}"
         if self.rpc_user is not None:
             return NodeAddress(url, user=self.rpc_user, password=self.rpc_password)
-        folder = self.home / params.data_folder if params.data_folder else self.home
         return NodeAddress(url, cookie=self.rpc_cookie or folder / ".cookie")
 
     def password(self, prompt: str = "Password") -> str:
@@ -141,6 +142,15 @@ def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None
     name = str(param.name)
     if name in {field.name for field in fields(Settings)}:
         meta["pickaxe.wallet"] = replace(current, **{name: value})
+
+
+def _node_port(folder: Path) -> int | None:
+    """The port that a node of this data directory wrote down, if it listens elsewhere than usual."""
+    try:
+        text = (folder / NODE_PORT_FILE).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return int(text) if text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536 else None
 
 
 def read_secret(path: Path) -> str:
@@ -217,6 +227,9 @@ async def synchronize(wallet: Wallet, rpc: RpcClient, *, mempool: bool = True) -
         note(f"Note: the chain was reorganised below block {report.reorganised_from}; confirmations may have changed.")
     if report.node_is_syncing:
         note("Note: the node is still downloading the chain; newer payments are not visible yet.")
+    waiting = len(unsent(wallet)) if mempool else 0
+    if waiting:
+        note(f"Note: the node lacks {waiting} of your payments; `pickaxe wallet rebroadcast` sends them again.")
     return report
 
 

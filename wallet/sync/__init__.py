@@ -3,7 +3,7 @@ network."""
 
 from __future__ import annotations
 
-from wallet.sync.broadcast import Refused, broadcast, rebroadcast, suggest_fee_rate
+from wallet.sync.broadcast import Refused, broadcast, rebroadcast, suggest_fee_rate, unsent
 from wallet.sync.rpc import NodeAddress, NodeError, RpcClient, RpcError
 from wallet.sync.synchronizer import Synchronizer, SyncReport
 
@@ -18,4 +18,5 @@ __all__ = [
     "broadcast",
     "rebroadcast",
     "suggest_fee_rate",
+    "unsent",
 ]

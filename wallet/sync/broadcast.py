@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chain.primitives.errors import UserError
 from chain.primitives.types import Txid, hash_to_hex
-from wallet.ledger import TxState
+from wallet.ledger import Entry, TxState
 from wallet.sync.rpc import NodeError, RpcClient, RpcError
 from wallet.wallet import Wallet
 
@@ -46,12 +46,17 @@ async def broadcast(wallet: Wallet, rpc: RpcClient, txid: Txid) -> None:
 
 async def rebroadcast(wallet: Wallet, rpc: RpcClient) -> list[Txid]:
     """Send every pending transaction of ours that the node lacks; those sent."""
-    waiting = [e for e in wallet.entries.values() if e.is_own and e.state is TxState.PENDING and not e.in_mempool]
     sent = []
-    for entry in sorted(waiting, key=lambda e: e.order):
+    for entry in unsent(wallet):
         await broadcast(wallet, rpc, entry.tx.txid)
         sent.append(entry.tx.txid)
     return sent
+
+
+def unsent(wallet: Wallet) -> list[Entry]:
+    """Payments of ours that are on record and not at the node, in the order they were made."""
+    waiting = [e for e in wallet.entries.values() if e.is_own and e.state is TxState.PENDING and not e.in_mempool]
+    return sorted(waiting, key=lambda entry: entry.order)
 
 
 async def suggest_fee_rate(wallet: Wallet, rpc: RpcClient, target_blocks: int = 6) -> int:

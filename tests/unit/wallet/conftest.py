@@ -68,7 +68,7 @@ class SmallNode:
         for _ in range(count):
             self._extra += 1
             height = len(self.chain)
-            txs = list(self.mempool.values()) if include is None else include
+            txs = self._valid_ones() if include is None else include
             include = None
             script_sig = push_int(height) + self._extra.to_bytes(4, "little")
             coinbase = Transaction.build(
@@ -88,6 +88,21 @@ class SmallNode:
             }
             made.append(block)
         return made
+
+    def _valid_ones(self) -> list[Transaction]:
+        """Mempool transactions whose inputs exist, parents first."""
+        available = set(self.coins())
+        chosen: list[Transaction] = []
+        waiting = list(self.mempool.values())
+        while True:
+            ready = [tx for tx in waiting if available.issuperset(tx.prevouts)]
+            if not ready:
+                return chosen
+            tx = ready[0]
+            waiting.remove(tx)
+            chosen.append(tx)
+            available.difference_update(tx.prevouts)
+            available.update(tx.outpoint(i) for i in range(len(tx.values)))
 
     def reorganise(self, depth: int, blocks: int, *, keep: bool = True) -> None:
         """Replace the last `depth` blocks by `blocks` new ones; their transactions return to the mempool if `keep`."""
