@@ -154,7 +154,8 @@ class TransactionPool(Protocol):
 
     def all_transactions(self) -> Sequence[MempoolTransaction]: ...
 
-    def minimum_fee_rate_sat_per_kvb(self) -> int: ...
+    def minimum_fee_rate_sat_per_kvb(self) -> int:
+        """What a full mempool asks for; 0 while it is not full. The relay minimum holds besides."""
 
     def recently_confirmed(self, txid_or_wtxid: bytes) -> bool: ...
 

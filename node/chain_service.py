@@ -280,8 +280,7 @@ class ChainService:
         return [self.worker.view(entry) for entry in list(self.worker.mempool.entries.values())]
 
     def minimum_fee_rate_sat_per_kvb(self) -> int:
-        mempool = self.worker.mempool
-        return max(mempool.min_fee_rate(), mempool.policy.min_relay_fee_rate)
+        return self.worker.mempool.min_fee_rate()
 
     def recently_confirmed(self, txid_or_wtxid: bytes) -> bool:
         return self.worker.recently_confirmed(txid_or_wtxid)

@@ -161,11 +161,11 @@ class ChainWorker:
         )
 
     def process_block(self, raw: bytes, *, requested: bool = True) -> BlockOutcome:
-        """Judge a serialized block, connect it if it leads to a better chain, and follow with the mempool."""
-        try:
-            block = Block.parse(raw)
-        except DecodeError as error:
-            return BlockOutcome(Verdict.MUTATED, None, f"block decode failed: {error}")
+        """Judge a serialized block, connect it if it leads to a better chain, and follow with the mempool.
+
+        DecodeError when the bytes are no block: a malformed message, like any other.
+        """
+        block = Block.parse(raw, allow_trailing=True)
         known = self.chain.index.get(block.hash)
         had_data = known is not None and known.have_data
         refusal = self.submit(block, requested=requested)
@@ -186,7 +186,10 @@ class ChainWorker:
         try:
             events = self.chain.process_block(block, requested=requested)
         except ConsensusError as error:
-            validation.debug("%s, %s", hash_to_hex(block.hash), error)
+            if error.result is BlockResult.MUTATED:
+                validation.debug("Block mutated: %s", error)
+            else:
+                validation.debug("%s, %s", hash_to_hex(block.hash), error)
             self.follow(self.chain.drain_events())
             return error
         self.follow(events)

@@ -540,7 +540,7 @@ class Engine:
     def on_transaction_accepted(self, transaction: MempoolTransaction) -> None:
         """Something entered the mempool, from wherever."""
         relay = self.transactions
-        relay.mempool_sequence = max(relay.mempool_sequence, transaction.sequence)
+        relay.mempool_sequence = max(relay.mempool_sequence, transaction.sequence + 1)
         relay.requests.forget(transaction.txid)
         relay.requests.forget(transaction.wtxid)
         relay.relay(transaction.txid, transaction.wtxid)

@@ -74,7 +74,7 @@ class TxState:
     )  #: txids or wtxids, as the peer speaks
     to_send: dict[Wtxid, None] = field(default_factory=dict)
     next_send: float = 0.0
-    last_sequence: int = 0  #: of the mempool when we last announced: older entries may be asked for
+    last_sequence: int = 1  #: of the mempool when we last announced: entries below it may be asked for
     send_mempool: bool = False
     fee_filter: int = 0  #: received, satoshi per 1,000 vbytes
 

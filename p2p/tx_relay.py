@@ -58,7 +58,7 @@ class TxRelay:
         self._rejects = RollingSet(RECENT_REJECTS)
         self._next_inbound_send = 0.0  #: shared by inbound peers: connecting often does not help to time us
         self._filter_levels = _filter_levels()
-        self.mempool_sequence = 0  #: the highest that we have been told of
+        self.mempool_sequence = 1  #: one above the highest entry that we have been told of
 
     # --- what we have
 
@@ -342,7 +342,7 @@ class TxRelay:
         if peer.tx is not None:
             peer.tx.known.add(inv.hash)
             peer.tx.to_send.pop(entry.wtxid, None)
-            self.mempool_sequence = max(self.mempool_sequence, entry.sequence)
+            self.mempool_sequence = max(self.mempool_sequence, entry.sequence + 1)
         return inv
 
     def find_for_getdata(self, peer: Peer, inv: Inv) -> MempoolTransaction | None:
@@ -350,7 +350,7 @@ class TxRelay:
         would tell when it came."""
         find = self._node.transaction_by_wtxid if inv.type == MSG_WTX else self._node.transaction_by_txid
         entry = find(inv.hash)
-        if entry is None or peer.tx is None or entry.sequence > peer.tx.last_sequence:
+        if entry is None or peer.tx is None or entry.sequence >= peer.tx.last_sequence:
             return None
         return entry
 

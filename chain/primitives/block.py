@@ -23,8 +23,9 @@ class Block:
         self.raw = raw
 
     @classmethod
-    def parse(cls, data: bytes) -> Block:
-        """From a buffer that holds exactly one block; DecodeError otherwise."""
+    def parse(cls, data: bytes, *, allow_trailing: bool = False) -> Block:
+        """From a buffer that holds exactly one block, or with `allow_trailing` begins with one (what follows is
+        dropped, as Core does with messages); DecodeError otherwise."""
         if len(data) <= HEADER_SIZE:
             raise DecodeError(f"a block has more than {HEADER_SIZE} bytes, not {len(data)}")
         header = BlockHeader(data[:HEADER_SIZE])
@@ -35,7 +36,9 @@ class Block:
             tx, pos = parse_from(data, pos)
             transactions.append(tx)
         if pos != len(data):
-            raise DecodeError(f"{len(data) - pos} bytes after the block")
+            if not allow_trailing:
+                raise DecodeError(f"{len(data) - pos} bytes after the block")
+            data = data[:pos]
         return cls(header, transactions, data)
 
     @classmethod

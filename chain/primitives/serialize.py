@@ -12,6 +12,7 @@ from chain.primitives.errors import DecodeError
 
 MAX_SIZE = 0x02000000  #: Core's limit on any CompactSize that counts things (serialize.h)
 MAX_U64 = (1 << 64) - 1
+END_OF_DATA = "DataStream::read(): end of data"  #: Core's words, which its tests look for in the log
 
 
 class Reader:
@@ -32,7 +33,7 @@ class Reader:
         """The next n bytes."""
         end = self.pos + n
         if n < 0 or end > len(self.buf):
-            raise DecodeError(f"{n} bytes wanted, {len(self.buf) - self.pos} left")
+            raise DecodeError(f"{END_OF_DATA} ({n} bytes wanted, {len(self.buf) - self.pos} left)")
         data = self.buf[self.pos : end]
         self.pos = end
         return data

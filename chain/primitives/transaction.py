@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from chain.primitives.errors import DecodeError
-from chain.primitives.serialize import read_compact_size_at, var_bytes, write_compact_size
+from chain.primitives.serialize import END_OF_DATA, read_compact_size_at, var_bytes, write_compact_size
 from chain.primitives.types import NULL_OUTPOINT, Amount, OutPoint, Txid, Wtxid
 
 WITNESS_SCALE_FACTOR = 4  #: BIP141: a non-witness byte weighs four
@@ -91,9 +91,9 @@ class Transaction:
         try:
             tx, end = _parse(buf, start, allow_witness)
         except IndexError:
-            raise DecodeError("the transaction ends too early") from None
+            raise DecodeError(f"{END_OF_DATA}: the transaction ends too early") from None
         if end > len(buf):
-            raise DecodeError("the transaction ends too early")
+            raise DecodeError(f"{END_OF_DATA}: the transaction ends too early")
         return tx, end
 
     @classmethod

@@ -249,7 +249,7 @@ def decode_block(text: JSON) -> Block:
     if not isinstance(text, str) or not is_hex(text):
         raise undecodable(Text.BLOCK_DECODE)
     try:
-        return Block.parse(bytes.fromhex(text))
+        return Block.parse(bytes.fromhex(text), allow_trailing=True)
     except DecodeError as error:
         raise undecodable(Text.BLOCK_DECODE) from error
 
