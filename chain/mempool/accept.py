@@ -58,7 +58,7 @@ class Options:
     allow_replacement: bool = True
     allow_sibling_eviction: bool = True
     package_fees: bool = False  #: fees are weighed for the whole package, elsewhere
-    defer_limit: bool = False  #: the caller limits the mempool's size once it is done
+    in_package: bool = False  #: the caller limits the mempool's size once it is done
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ def accept_single(pool: Mempool, tx: Transaction, options: Options) -> AcceptRes
         return make_result(entry, conflicts=tuple(conflict.txid for conflict in removed))
     replaced = pool.remove(removed, RemovalReason.REPLACED)
     added = pool.insert(entry, candidate.parents)
-    evicted = [] if options.defer_limit or options.bypass_limits else pool.limit_size()
+    evicted = [] if options.in_package or options.bypass_limits else pool.limit_size()
     if entry.txid not in pool.entries:
         error = PolicyError(
             "mempool full", "", TxResult.RECONSIDERABLE, modified_fee=entry.modified_fee, vsize=entry.vsize
@@ -200,8 +200,12 @@ def relative_locks_met(tx: Transaction, spent: Sequence[PackedCoin], tip: BlockI
 
 
 def over_fee_rate(entry: MempoolEntry, options: Options) -> None:
-    """A local sender's guard against paying absurdly much."""
-    if options.max_fee_rate is not None and entry.modified_fee * 1000 > options.max_fee_rate * entry.vsize:
+    """A local sender's guard against paying absurdly much: what the transaction really pays or, in a package, what it
+    counts for."""
+    if options.max_fee_rate is None:
+        return
+    fee = entry.modified_fee if options.in_package else entry.fee
+    if fee > fee_at(options.max_fee_rate, entry.vsize):
         raise PolicyError("max feerate exceeded", "", TxResult.MEMPOOL_POLICY)
 
 

@@ -101,7 +101,7 @@ def submit(pool: Mempool, txs: Sequence[Transaction], max_fee_rate: int | None) 
         return result.fail(problem)
     if len(txs) > 1 and not is_child_with_parents(txs):
         return result.fail("package-not-child-with-parents")
-    single = Options(max_fee_rate=max_fee_rate, defer_limit=True)
+    single = Options(max_fee_rate=max_fee_rate, in_package=True)
     alone: dict[Wtxid, PackageTx] = {}  # refusals that the company of the package may yet mend
     together: list[Transaction] = []
     hopeless = False
@@ -133,7 +133,7 @@ def submit(pool: Mempool, txs: Sequence[Transaction], max_fee_rate: int | None) 
         # been.
         _merge(result, _accept_one(pool, together[0], single))
     elif together:
-        options = Options(max_fee_rate=max_fee_rate, allow_sibling_eviction=False, package_fees=True, defer_limit=True)
+        options = Options(max_fee_rate=max_fee_rate, allow_sibling_eviction=False, package_fees=True, in_package=True)
         _merge(result, _accept_multiple(pool, together, options))
     result.evicted = pool.limit_size()
     for tx in txs:

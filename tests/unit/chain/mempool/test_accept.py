@@ -193,7 +193,9 @@ def test_max_fee_rate(node: RegtestNode) -> None:
     with pytest.raises(PolicyError, match=r"^max feerate exceeded$"):
         node.mempool.accept(tx, max_fee_rate_sat_per_kvb=1_000_000)
     assert not node.mempool.entries
-    node.mempool.accept(node.transfer(node.mature()[:1], 110_000), max_fee_rate_sat_per_kvb=1_000_000)
+    modest = node.transfer(node.mature()[:1], 110_000)
+    node.mempool.prioritise(modest.txid, 1_000_000)  # counts for much more than it pays
+    node.mempool.accept(modest, max_fee_rate_sat_per_kvb=1_000_000)
 
 
 def test_wrong_signature(node: RegtestNode) -> None:
