@@ -531,24 +531,19 @@ class Chainstate:
         index.finish_restore(tip)
         self.files.set_position(*self._store.position, cut=False)
         if tip is None:
-            self._start_chain(write_genesis=scan)
+            index.genesis.raise_validity(VALID_SCRIPTS)
+            index.set_tip(index.genesis)
+            index.rebuild_candidates()
         if scan:
-            block_import.catch_up(self)
+            block_import.catch_up(self)  # with a new database too: block files may be there all the same
+            self.store_genesis()
         if activate:
             while self.activate_best_chain(max_blocks=STEP_BLOCKS):
                 pass
             self.flush()
 
-    def _start_chain(self, *, write_genesis: bool) -> None:
-        index, genesis = self.index, self.index.genesis
-        if not genesis.have_data and write_genesis:
-            self.store_genesis()
-        genesis.raise_validity(VALID_SCRIPTS)
-        index.set_tip(genesis)
-        index.rebuild_candidates()
-
     def store_genesis(self) -> None:
-        """Write the genesis block to the block files, unless it is there."""
+        """Write the genesis block to the block files, unless it was found in them."""
         genesis = self.index.genesis
         if not genesis.have_data:
             genesis.file_number, genesis.data_pos = self.files.append_block(self.params.genesis.raw)

@@ -418,6 +418,25 @@ def test_core_style_blocks_folder_can_be_indexed(tmp_path: Path, rng: random.Ran
         assert chain.tip.height == 21
 
 
+@pytest.mark.parametrize("genesis_first", [True, False])
+def test_lost_database_is_rebuilt_from_the_block_files(tmp_path: Path, rng: random.Random, genesis_first: bool) -> None:
+    """As after a crash in the middle of a reindex. Nothing in the block files may be overwritten."""
+    with open_chain(tmp_path) as chain:
+        _, blocks = generated(chain, rng, 110)
+        tip, coins = chain.tip.hash, coins_of(chain)
+    shutil.rmtree(tmp_path / "chainstate")
+    path = tmp_path / "blocks" / "blk00000.dat"
+    if not genesis_first:
+        write_block_file(path, blocks)
+    before = path.read_bytes()
+    with open_chain(tmp_path) as chain:
+        assert chain.tip.hash == tip
+        assert coins_of(chain) == coins
+        assert chain.read_block(chain.index.genesis).hash == REGTEST.genesis_hash
+        chain.verify_chain(4, 0)
+    assert path.read_bytes()[: len(before)] == before
+
+
 @pytest.mark.parametrize("file", ["blk00000.dat", "rev00000.dat"])
 def test_damaged_files_are_found_and_repaired(tmp_path: Path, rng: random.Random, file: str) -> None:
     with open_chain(tmp_path) as chain:
