@@ -89,7 +89,7 @@ def accept_single(pool: Mempool, tx: Transaction, options: Options) -> AcceptRes
     if candidate.conflicts:
         removed = _check_replacement(pool, candidate)
     else:
-        limits.check(pool, entry, candidate.parents)
+        limits.check(pool, entry, candidate.parents, chains=not options.bypass_limits)
     if removed:
         _check_not_spending_conflicts(candidate)
     over_fee_rate(entry, options)

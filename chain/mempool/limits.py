@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 EXTRA_DESCENDANT_VSIZE: Final = 10_000
 
 
-def check(pool: Mempool, entry: MempoolEntry, parents: Collection[MempoolEntry]) -> None:
-    """Whether a newcomer with these parents, replacing nothing, keeps the limits; PolicyError if not."""
+def check(pool: Mempool, entry: MempoolEntry, parents: Collection[MempoolEntry], *, chains: bool = True) -> None:
+    """Whether a newcomer with these parents, replacing nothing, keeps the limits; PolicyError if not. Without `chains`
+    only the cluster limits are asked: what was in a block already is not lost for its relatives."""
     if not parents:
         check_sizes(pool, 1, entry.adjusted_weight)
         return
     clusters = {parent.cluster for parent in parents}
     count = sum(len(cluster.entries) for cluster in clusters) + 1
     weight = sum(cluster.size for cluster in clusters) + entry.adjusted_weight
-    check_chains(pool.policy.limits, entry, parents, frozenset(), count, weight)
+    if chains:
+        check_chains(pool.policy.limits, entry, parents, frozenset(), count, weight)
     check_sizes(pool, count, weight)
 
 

@@ -92,7 +92,7 @@ class MempoolPolicy:
     permit_bare_multisig: bool = True
     require_standard: bool = True  #: False: `-acceptnonstdtxn`, for test networks
     bytes_per_sigop: int = BYTES_PER_SIGOP
-    max_mempool_bytes: int = DEFAULT_MAX_MEMPOOL_BYTES
+    max_mempool_bytes: int = DEFAULT_MAX_MEMPOOL_BYTES  #: as Core counts (entries.transaction_usage)
     expiry_s: int = DEFAULT_EXPIRY_S
     persist_v1: bool = False  #: write mempool.dat without XOR, for old readers
     limits: MempoolLimits = field(default_factory=MempoolLimits)

@@ -68,7 +68,7 @@ class Mempool:
         self.transactions_updated = 0  #: changes whenever a new template could differ (getblocktemplate longpoll)
         self.total_vsize = 0
         self.total_fee = 0  #: without deltas
-        self.usage = 0  #: estimated bytes of memory
+        self.usage = 0  #: bytes that count against the memory limit
         self._by_wtxid: dict[Wtxid, MempoolEntry] = {}
         self._spenders: dict[OutPoint, MempoolEntry] = {}
         self._oldest_time = float("inf")  # no entry arrived before it

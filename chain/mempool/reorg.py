@@ -17,9 +17,7 @@ from chain.primitives.types import Txid
 if TYPE_CHECKING:
     from chain.mempool.pool import Mempool
 
-MAX_DISCONNECTED_BYTES: Final = (
-    64_000_000  #: memory for transactions waiting to come back; Core's 20 MB, in our larger objects
-)
+MAX_DISCONNECTED_BYTES: Final = 20_000_000  #: for transactions waiting to come back, counted like entries (Core)
 
 
 class DisconnectedTransactions:

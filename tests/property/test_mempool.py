@@ -185,8 +185,8 @@ class Life:
     ("network", "policy"),
     [
         ("regtest", MempoolPolicy()),
-        ("regtest", replace(MempoolPolicy(), max_mempool_bytes=60_000, limits=MempoolLimits.cluster_only(8))),
-        ("dev", replace(MempoolPolicy(), max_mempool_bytes=120_000)),
+        ("regtest", replace(MempoolPolicy(), max_mempool_bytes=20_000, limits=MempoolLimits.cluster_only(8))),
+        ("dev", replace(MempoolPolicy(), max_mempool_bytes=40_000)),
     ],
     ids=["usual", "small", "dev"],
 )

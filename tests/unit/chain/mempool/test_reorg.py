@@ -71,6 +71,19 @@ def test_fees_and_limits_are_not_asked_of_what_comes_back(node: RegtestNode) -> 
     assert [added.entry.txid for added in change.added] == [free.txid]
 
 
+def test_a_long_confirmed_chain_comes_back_whole(node: RegtestNode) -> None:
+    tx = node.transfer(node.mature()[:1], 1_000)
+    txs = [tx]
+    while len(txs) < 40:
+        txs.append(node.transfer([node.output(txs[-1])], 1_000))
+    block = node.mine_transactions(txs)
+    child = node.transfer([node.output(txs[-1])], 1_000)
+    node.mempool.accept(child)
+    node.follow(node.chain.invalidate_block(block.hash))
+    assert list(node.mempool.entries) == [child.txid, *(tx.txid for tx in txs)]
+    check(node.mempool)
+
+
 def test_what_builds_on_a_lost_coinbase_leaves(node: RegtestNode) -> None:
     node.mine(1, extra=b"lost")
     lost = node.coinbases[-1]
