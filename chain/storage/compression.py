@@ -20,12 +20,11 @@ def write_varint(n: int) -> bytes:
     """The one spelling of n >= 0."""
     if n < 0x80:
         return n.to_bytes(1, "little")
-    out = bytearray((n & 0x7F,))
+    out = [n & 0x7F]
     while n > 0x7F:
         n = (n >> 7) - 1
-        out.append((n & 0x7F) | 0x80)
-    out.reverse()
-    return bytes(out)
+        out.append(n & 0x7F | 0x80)
+    return bytes(out[::-1])
 
 
 def read_varint(buf: bytes, pos: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import read_compact_size_at, write_compact_size
 from chain.primitives.types import PackedCoin
 from chain.storage.compression import (
+    SPECIAL_SCRIPTS,
     compress_amount,
     compress_script,
     decompress_amount,
@@ -21,6 +22,11 @@ from chain.storage.compression import (
     read_varint,
     write_varint,
 )
+
+#: Coins of these sizes have scripts that no template shrinks (P2WPKH, P2WSH and P2TR are among them): how they begin.
+_PLAIN_SIZES = {
+    SCRIPT_OFFSET + length: write_varint(length + SPECIAL_SCRIPTS) for length in (*range(23), 24, *range(26, 35))
+}
 
 
 def encode_undo(spent: Sequence[Sequence[bytes]]) -> bytes:
@@ -39,7 +45,12 @@ def encode_undo(spent: Sequence[Sequence[bytes]]) -> bytes:
                 origin = origins[code] = write_varint(n) + (b"\x00" if n > 1 else b"")
             append(origin)
             append(write_varint(compress_amount(from_bytes(coin[:8], "little"))))
-            append(compress_script(coin[SCRIPT_OFFSET:]))
+            size = len(coin)
+            if size in _PLAIN_SIZES:
+                append(_PLAIN_SIZES[size])
+                append(coin[SCRIPT_OFFSET:])
+            else:
+                append(compress_script(coin[SCRIPT_OFFSET:]))
     return b"".join(parts)
 
 
