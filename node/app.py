@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from chain.chainstate import Chainstate
 from chain.interfaces import HeaderInfo, MempoolTransaction, Verdict
-from chain.mempool.policy import MempoolLimits, MempoolPolicy
+from chain.mempool.policy import DEFAULT_MIN_RELAY_FEE_RATE, MempoolLimits, MempoolPolicy
 from chain.mempool.pool import Mempool
 from chain.params import NetworkParams
 from chain.primitives.errors import LocalFault, UserError
@@ -435,8 +435,12 @@ def mempool_policy(config: NodeConfig, params: NetworkParams) -> MempoolPolicy:
     nonstandard = config.accept_nonstandard
     if nonstandard and not params.is_test_chain:
         raise UserError(f"acceptnonstdtxn is not currently supported for {params.chain_name} chain")
+    min_relay_fee = config.min_relay_fee
+    if min_relay_fee == DEFAULT_MIN_RELAY_FEE_RATE:  # left alone, it follows a higher incremental rate, as in Core
+        min_relay_fee = max(min_relay_fee, config.incremental_relay_fee)
+    largest = config.limit_cluster_kvb * 1000
     return MempoolPolicy(
-        min_relay_fee_rate=config.min_relay_fee,
+        min_relay_fee_rate=min_relay_fee,
         incremental_relay_fee_rate=config.incremental_relay_fee,
         dust_relay_fee_rate=config.dust_relay_fee,
         max_datacarrier_bytes=config.data_carrier_bytes if config.data_carrier else None,
@@ -446,10 +450,12 @@ def mempool_policy(config: NodeConfig, params: NetworkParams) -> MempoolPolicy:
         max_mempool_bytes=config.max_mempool_mb * 1_000_000,
         expiry_s=config.mempool_expiry_h * 3600,
         limits=MempoolLimits(
-            ancestor_count=config.limit_ancestor_count,
-            descendant_count=config.limit_descendant_count,
+            ancestor_count=config.limit_ancestor_count or None,
+            ancestor_vsize=largest if config.limit_ancestor_count else None,
+            descendant_count=config.limit_descendant_count or None,
+            descendant_vsize=largest if config.limit_descendant_count else None,
             cluster_count=config.limit_cluster_count,
-            cluster_vsize=config.limit_cluster_kvb * 1000,
+            cluster_vsize=largest,
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from chain.primitives.errors import LocalFault, UserError
 from node.bitcoin_conf import Arguments, load, parse_command_line
@@ -35,7 +36,9 @@ def _run(arguments: Arguments) -> int:
         _daemonize()
     from node.app import run_node
 
-    return run_node(loaded.config, core_layout=True, warnings=loaded.warnings)
+    # Core 31 still takes these two options, but what it limits is clusters.
+    config = replace(loaded.config, limit_ancestor_count=0, limit_descendant_count=0)
+    return run_node(config, core_layout=True, warnings=loaded.warnings)
 
 
 def _daemonize() -> None:
