@@ -73,7 +73,8 @@ class Life:
                 self.coins[tx.outpoint(n)] = self.node.output(tx, n, lock)
 
     def candidates(self) -> list[Spendable]:
-        """Coins that exist, spent in the mempool or not, rarely immature; the newest are likelier, so that chains grow."""
+        """Coins that exist, spent in the mempool or not, rarely immature; the newest are likelier, so that chains
+        grow."""
         pool, rng = self.node.mempool, self.rng
         young = self.node.chain.tip.height + 1 - COINBASE_MATURITY
         existing = []
