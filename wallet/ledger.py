@@ -67,7 +67,7 @@ class Coin:
     owner: Owner
     height: int | None  #: None while pending
     is_coinbase: bool
-    is_trusted: bool  #: confirmed, or change of our own pending transaction
+    is_trusted: bool  #: confirmed, or of a pending transaction that is our own and at the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ class Ledger:
         for txid, entry in self._entries.items():
             if entry.state not in LIVE:
                 continue
-            trusted = entry.state is TxState.CONFIRMED or (entry.is_own and self._all_inputs_ours(entry.tx))
+            sent = entry.is_own and entry.in_mempool  # a child of what the node lacks would be refused
+            trusted = entry.state is TxState.CONFIRMED or (sent and self._all_inputs_ours(entry.tx))
             for index, script in enumerate(entry.tx.scripts):
                 owner = self._owners.get(script)
                 if owner is None:

@@ -214,7 +214,13 @@ class _InputSigner:
     def _sign_taproot(self, output_key: bytes) -> bool:
         internal = self.entry.get(In.TAP_INTERNAL_KEY)
         merkle_root = self.entry.get(In.TAP_MERKLE_ROOT) or b""
-        if internal is None or taproot_output_key(internal, merkle_root) != output_key:
+        if internal is None:
+            return False
+        try:
+            matches = taproot_output_key(internal, merkle_root) == output_key
+        except ValueError as error:
+            raise SigningError(f"the internal key of input {self.index} is not a public key") from error
+        if not matches:
             return False
         _, fingerprint, path = self.entry.tap_derivations.get(internal, ((), bytes(4), ()))
         secret = self.keys.secret_for(internal, fingerprint, path)

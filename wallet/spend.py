@@ -23,6 +23,7 @@ from wallet.coin_selection import (
     InsufficientFunds,
     Request,
     Selection,
+    TooManyInputs,
     dust_threshold,
     fee_for_weight,
     select_coins,
@@ -42,7 +43,6 @@ SMALL_FEE = 20_000  #: ...unless it is this small in satoshi
 MIN_FEE_RATE_SAT_PER_KVB = 100  #: Core's default -minrelaytxfee since version 30
 INCREMENTAL_FEE_RATE_SAT_PER_KVB = 1_000  #: a replacement pays at least this more for its own size
 RECENT_TIP_S = 8 * 3600  #: an older tip would tell how stale the wallet is, so no lock time then (as Core)
-MAX_STANDARD_WEIGHT = 400_000
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def draft_sweep(wallet: Wallet, script: bytes, fee_rate_sat_per_kvb: int, *, all
     coins = wallet.spendable()
     try:
         selection = sweep(map(_candidate, coins), script, fee_rate_sat_per_kvb)
+    except TooManyInputs:
+        raise _too_many() from None
     except InsufficientFunds as error:
         raise UserError(
             f"there is nothing to send: {format_amount(error.available)} can be spent, "
@@ -268,6 +270,8 @@ def _select(
         coins = [c for c in wallet.spendable(unconfirmed_change=unconfirmed) if c.outpoint not in excluded]
         try:
             selection = select_coins(map(_candidate, coins), request, rng)
+        except TooManyInputs:
+            raise _too_many() from None
         except InsufficientFunds as failure:
             error = failure
             continue
@@ -284,6 +288,10 @@ def _select(
         f"not enough funds: {format_amount(needed)} is needed with the fee, "
         f"{format_amount(available)} can be spent{extra}"
     )
+
+
+def _too_many() -> UserError:
+    return UserError("so many coins do not fit one transaction: send it in several smaller payments")
 
 
 def _draft(
@@ -305,8 +313,6 @@ def _draft(
     tx = Transaction.build(
         2, [TxIn(coin.outpoint, b"", SEQUENCE_REPLACEABLE) for coin in ordered], outputs, _lock_time(wallet, rng)
     )
-    if tx.weight + sum(c.weight for c in selection.inputs) > MAX_STANDARD_WEIGHT:
-        raise UserError(f"{len(coins)} coins do not fit one transaction: send a smaller amount first")
     psbt = Psbt.create(tx)
     for entry, coin in zip(psbt.inputs, ordered, strict=True):
         expansion = wallet.expand(coin.owner)

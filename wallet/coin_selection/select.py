@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from wallet.coin_selection.selectors import SELECTORS, Goal, Priced
 from wallet.coin_selection.types import (
+    MAX_STANDARD_WEIGHT,
     Candidate,
     InsufficientFunds,
     Request,
     Selection,
+    TooManyInputs,
     fee_for_weight,
     output_weight,
     transaction_weight,
@@ -19,7 +21,6 @@ from wallet.coin_selection.types import (
 
 #: an answer so long that its input count takes more bytes may fall short: the target is raised and selectors run again
 MAX_ROUNDS = 8
-MAX_STANDARD_WEIGHT = 400_000  #: Core MAX_STANDARD_TX_WEIGHT: nothing larger is relayed
 
 
 def select_coins(
@@ -29,7 +30,8 @@ def select_coins(
     *,
     selectors: Sequence[str] = tuple(SELECTORS),
 ) -> Selection:
-    """The selection with the least waste. InsufficientFunds when no set of candidates pays for the request.
+    """The selection with the least waste. InsufficientFunds when no set of candidates pays for the
+    request, TooManyInputs when none that does fits a standard transaction.
 
     The fee is at least the rate for the signed size, and exceeds it only by an excess too small to be worth a change
     output.
@@ -42,6 +44,7 @@ def select_coins(
     base = request.payment + fee_for_weight(frame, rate) - sum(p.effective for p in forced)
     change_fee = fee_for_weight(output_weight(request.change_script), rate)
     best: Selection | None = None
+    oversized = False
     shortfall = 0
     for _ in range(MAX_ROUNDS):
         exact = base + shortfall
@@ -58,11 +61,15 @@ def select_coins(
             answer = _finish(name, [*forced, *chosen], request)
             if isinstance(answer, int):
                 missing = max(missing, answer)
+            elif transaction_weight(answer.inputs, [*scripts, request.change_script]) > MAX_STANDARD_WEIGHT:
+                oversized = True
             elif best is None or answer.waste < best.waste:
                 best = answer
         if best is not None or not missing:
             break
         shortfall += missing
+    if best is None and oversized:
+        raise TooManyInputs
     if best is None:
         available = sum(p.coin.value for p in [*pool, *forced])
         raise InsufficientFunds(
@@ -76,6 +83,8 @@ def sweep(candidates: Iterable[Candidate], script_pubkey: bytes, rate_sat_per_kv
     coins = tuple(c for c in candidates if c.value > fee_for_weight(c.weight, rate_sat_per_kvb))
     fee = fee_for_weight(transaction_weight(coins, [script_pubkey]), rate_sat_per_kvb)
     total = sum(c.value for c in coins)
+    if transaction_weight(coins, [script_pubkey]) > MAX_STANDARD_WEIGHT:
+        raise TooManyInputs
     if not coins or total <= fee:
         raise InsufficientFunds(fee + 1, total)
     return Selection(coins, fee, None, 0, "sweep")

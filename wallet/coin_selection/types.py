@@ -29,6 +29,13 @@ _DUST_SPEND_BYTES = 32 + 4 + 1 + 107 + 4
 _DUST_WITNESS_SPEND_BYTES = 32 + 4 + 1 + 107 // WITNESS_SCALE_FACTOR + 4
 
 
+MAX_STANDARD_WEIGHT = 400_000  #: Core MAX_STANDARD_TX_WEIGHT: nothing larger is relayed
+
+
+class TooManyInputs(Exception):
+    """The coins that would pay do not fit one transaction."""
+
+
 class InsufficientFunds(Exception):
     """The candidates cannot pay for the request. `needed` and `available` are in satoshi."""
 

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterable, Iterator
 
 from chain.crypto.hashes import hash160
+from chain.primitives.amount import money_range
 from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import Reader, read_compact_size_at, var_bytes, write_compact_size
 from chain.primitives.transaction import Transaction, TxIn, TxOut
@@ -206,11 +207,15 @@ class Psbt:
         entry = self.inputs[index]
         claimed = entry.witness_utxo
         previous = entry.non_witness_utxo
+        if claimed is not None and not money_range(claimed.value):
+            raise PsbtError(f"the output that input {index} spends has an impossible amount")
         if previous is None:
             return claimed
         out = previous.outputs[split_outpoint(self.tx.prevouts[index])[1]]
         if claimed is not None and claimed != out:
             raise PsbtError(f"input {index} of the PSBT carries two different spent outputs")
+        if not money_range(out.value):
+            raise PsbtError(f"the output that input {index} spends has an impossible amount")
         return out
 
     def extract(self) -> Transaction:

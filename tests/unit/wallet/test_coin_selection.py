@@ -18,6 +18,7 @@ from wallet.coin_selection import (
     Candidate,
     InsufficientFunds,
     Request,
+    TooManyInputs,
     dust_threshold,
     fee_for_weight,
     select_coins,
@@ -173,3 +174,14 @@ def test_weights_are_those_of_real_transactions(
         inputs = [TxIn(OutPoint(bytes(36)), script_sig, 0, witness)] * count
         tx = Transaction.build(2, inputs, [TxOut(Amount(1), CHANGE)] * 2)
         assert transaction_weight([candidate(0, 1, kind)] * count, [CHANGE] * 2) == tx.weight
+
+
+def test_what_no_node_would_relay_is_not_built() -> None:
+    small = [candidate(i, 20_000) for i in range(2_000)]
+    with pytest.raises(TooManyInputs):
+        sweep(small, CHANGE, 1_000)
+    with pytest.raises(TooManyInputs):
+        select_coins(small, Request((TxOut(Amount(35_000_000), CHANGE),), 1_000, CHANGE), random.Random(0))
+    with_large = [*small, candidate(9_999, 50_000_000)]
+    found = select_coins(with_large, Request((TxOut(Amount(35_000_000), CHANGE),), 1_000, CHANGE), random.Random(0))
+    assert with_large[-1] in found.inputs

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chain.params import network
 from chain.primitives.amount import parse_amount
@@ -20,10 +22,14 @@ from wallet.signer import SecretsSource, SigningError, finalize_psbt, sign_psbt,
 REGTEST = network("regtest").addresses
 
 
+class _Cases(dict[str, Any]):
+    def __repr__(self) -> str:
+        return "rpc_psbt.json"
+
+
 @pytest.fixture(scope="module")
 def cases(vectors: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((vectors / "core" / "rpc_psbt.json").read_text())
-    return loaded
+    return _Cases(json.loads((vectors / "core" / "rpc_psbt.json").read_text()))
 
 
 def test_valid_ones_parse_and_come_back(cases: dict[str, Any]) -> None:
@@ -109,3 +115,28 @@ def test_extractor(cases: dict[str, Any]) -> None:
 def test_combining_different_transactions_is_refused(cases: dict[str, Any]) -> None:
     with pytest.raises(PsbtError, match="different"):
         combine([Psbt.from_base64(cases["valid"][0]), Psbt.from_base64(cases["valid"][1])])
+
+
+@given(st.integers(0, 10**9), st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_ones_never_do_worse_than_a_clear_refusal(
+    cases: dict[str, Any], pick: int, data: st.DataObject
+) -> None:
+    """Parse, sign and finalize anything near a real PSBT: it works, or it is one line that says why not."""
+    signers = cases["signer"]
+    texts = [*cases["valid"], *(case["psbt"] for case in signers), *(case["result"] for case in signers)]
+    raw = bytearray(base64.b64decode(texts[pick % len(texts)]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(5, len(raw) - 1))
+        raw[position] = data.draw(st.integers(0, 255))
+    keys = SecretsSource(decode_wif(wif, REGTEST) for case in signers for wif in case["privkeys"])
+    message = ""
+    try:
+        psbt = Psbt.parse(bytes(raw))
+        psbt.to_bytes()
+        sign_psbt(psbt, keys, trust_amounts=True)
+        finalize_psbt(psbt)
+        psbt.extract()
+    except PsbtError as error:
+        message = str(error)
+    assert "\n" not in message

@@ -414,3 +414,27 @@ def test_the_wallet_agrees_with_the_coins_of_the_chain(node: Node, make_wallet: 
     balance = wallet.balance()
     assert balance.confirmed + balance.immature == sum(v for op, v in held.items() if op not in pending)
     assert wallet.tip_height == node.height
+
+
+def test_change_of_a_payment_the_node_lacks_waits(node: Node, make_wallet: MakeWallet) -> None:
+    wallet = make_wallet()
+    funded(node, wallet, 5 * COIN)
+    draft = spend.draft_payment(wallet, [(ANYONE, COIN)], 1000)
+    tx = spend.sign_draft(wallet, draft)
+    spend.record(wallet, draft, tx)
+    with pytest.raises(UserError, match="pending"):
+        spend.draft_payment(wallet, [(ANYONE, COIN)], 1000)
+    talk(node, lambda rpc: broadcast(wallet, rpc, tx.txid))
+    spend.draft_payment(wallet, [(ANYONE, COIN)], 1000)
+
+
+def test_two_drafts_of_one_coin_and_only_one_is_sent(node: Node, make_wallet: MakeWallet) -> None:
+    wallet = make_wallet()
+    funded(node, wallet, 5 * COIN)
+    drafts = [spend.draft_payment(wallet, [(ANYONE, coins * COIN)], 1000) for coins in (1, 2)]
+    signed = [spend.sign_draft(wallet, draft) for draft in drafts]
+    spend.record(wallet, drafts[0], signed[0])
+    with pytest.raises(UserError, match="another process"):
+        spend.record(wallet, drafts[1], signed[1])
+    assert set(wallet.entries) >= {signed[0].txid}
+    assert signed[1].txid not in wallet.entries
