@@ -35,6 +35,8 @@ from tests.support.blocks import commit
 from tests.support.spends import Output, SpendGenerator, damage
 
 FINAL = 0xFFFFFFFF
+MAX_COINS = 600  #: that the generator remembers
+MAX_DEPTH = 40  #: blocks that it can go back
 
 
 @dataclass(frozen=True)
@@ -205,12 +207,16 @@ class BlockGenerator:
             for outpoint in tx.prevouts:
                 coins.pop(outpoint, None)
             coins.update((owned.outpoint, owned) for owned in self.owned(tx, prev.height + 1, position == 0))
+        for outpoint in list(coins)[: max(0, len(coins) - MAX_COINS)]:
+            del coins[outpoint]  # still unspent, but forgotten: long runs must not slow down
         self.tip = self.index.add(block.header)
         self._states[self.tip.hash] = coins
+        while len(self._states) > MAX_DEPTH:
+            del self._states[next(iter(self._states))]
         self.coins = coins
 
     def go_back(self, blocks: int) -> None:
-        """Continue from an earlier block: what follows is a fork."""
+        """Continue from an earlier block, at most MAX_DEPTH back: what follows is a fork."""
         for _ in range(blocks):
             if self.tip.prev is not None:
                 self.tip = self.tip.prev
