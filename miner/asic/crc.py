@@ -1,7 +1,7 @@
 """The two checksums of the BM13xx serial protocol, shared by drivers and emulators.
 
-Neither is documented by the chip's maker; parameters are those that reproduce every captured frame (bm13xx/REFERENCE.md,
-"Checksums").
+Neither is documented by the chip's maker; parameters are those that reproduce every captured frame
+(bm13xx/REFERENCE.md §3).
 """
 
 from __future__ import annotations
