@@ -48,7 +48,7 @@ class BlockDownload:
 
     def requested_from(self, block_hash: BlockHash) -> list[int]:
         """Ids of the peers asked for it."""
-        return self._in_flight.get(block_hash, [])
+        return list(self._in_flight.get(block_hash, ()))
 
     @property
     def count(self) -> int:
@@ -193,9 +193,11 @@ class BlockDownload:
         self._ctx.send(peer, GetData(tuple(Inv(kind, h.hash) for h in headers)))
 
     def direct_fetch(self, peer: Peer, last: HeaderInfo) -> None:
-        """Headers up to `last` have just come from this peer: ask it for the blocks if we are close to today."""
+        """Headers up to `last` have just come from this peer: ask it for the blocks if we are close to today.
+
+        It need not offer NODE_NETWORK: whoever announces a block has it."""
         tip = self._node.tip()
-        if not self.can_direct_fetch() or last.failed or tip.chainwork > last.chainwork or not peer.serves_blocks:
+        if not self.can_direct_fetch() or last.failed or tip.chainwork > last.chainwork:
             return
         missing = self._node.missing_blocks(last.hash, MAX_BLOCKS_IN_TRANSIT_PER_PEER + len(self._in_flight) + 1)
         if not missing or missing[0].height + MAX_BLOCKS_IN_TRANSIT_PER_PEER < last.height:

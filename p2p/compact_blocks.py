@@ -155,6 +155,9 @@ class CompactBlocks:
         await self._rebuild(peer, message, last, asked)
 
     async def _rebuild(self, peer: Peer, message: CmpctBlock, last: HeaderInfo, asked: list[int]) -> None:
+        if (peer.id, last.hash) in self._partials and peer.id in asked:
+            log.net.debug("Peer sent us compact block we were already syncing!")
+            return
         first = not asked or asked[0] == peer.id
         room = (
             len(asked) < MAX_CMPCTBLOCKS_INFLIGHT_PER_BLOCK
@@ -176,10 +179,23 @@ class CompactBlocks:
         missing = partial.missing
         if not missing:
             await self._finish(peer, last.hash, partial, first=first, reply=True)
-        elif first or peer.sync.compact_to or not peer.inbound:
+        elif first or self._may_ask_too(peer, asked):
             self._ctx.send(peer, GetBlockTxn(last.hash, missing))
         else:
             self._drop(peer, last.hash)
+
+    def _may_ask_too(self, peer: Peer, asked: list[int]) -> bool:
+        """Whether a peer that is not the first is asked as well. The last place is kept for an outbound one, so that
+        inbound peers alone cannot hold us up."""
+        if not peer.sync.compact_to:
+            return False
+        outbound_asked = any(i in self._ctx.peers and not self._ctx.peers[i].inbound for i in asked)
+        return not peer.inbound or outbound_asked or len(asked) < MAX_CMPCTBLOCKS_INFLIGHT_PER_BLOCK - 1
+
+    def prune(self) -> None:
+        """Forget what is being rebuilt of blocks that nobody is asked for any more."""
+        for peer_id, block_hash in [k for k in self._partials if k[0] not in self._download.requested_from(k[1])]:
+            del self._partials[peer_id, block_hash]
 
     def _begin(self, peer: Peer, message: CmpctBlock, block_hash: BlockHash) -> Partial | None:
         """What the mempool fills in; None if short ids collide. PeerMisbehaviour for a block that cannot be."""

@@ -512,6 +512,7 @@ class Engine:
     ) -> None:
         """The active chain moved. The caller then ticks every peer, which announces it."""
         self.download.on_blocks_connected(len(connected))
+        self.compact.prune()
         self.download.look_again()
         for block_hash in connected:
             self._sources.pop(block_hash, None)

@@ -171,6 +171,22 @@ def test_one_block_in_a_block_interval_is_the_least(rng: random.Random, caplog: 
     assert any(m.startswith("Timeout downloading block ") for m in caplog.messages)
 
 
+def test_whoever_announces_a_block_is_asked_for_it(rng: random.Random) -> None:
+    """Also without NODE_NETWORK, but then for nothing else."""
+
+    async def body(net: SimNet, host: SimHost) -> None:
+        host.node.extend(1, time=int(net.now) - 60)
+        blocks = future_blocks(host, 20, int(net.now) - 50)
+        peer = await ready(Script(net, host), services=Services.WITNESS)
+        await show_headers(peer, blocks[:1])
+        assert asked(peer) == [blocks[0].hash]
+        await show_headers(peer, blocks[1:])
+        await net.run(2)
+        assert asked(peer) == [blocks[0].hash]
+
+    simulate(rng, body)
+
+
 def test_unrequested_blocks_are_offered_as_such(rng: random.Random) -> None:
     async def body(net: SimNet, host: SimHost) -> None:
         host.node.extend(1, time=int(net.now) - 60)
