@@ -57,6 +57,8 @@ class Synchronizer:
         info = await self._check_node()
         self._wallet.refresh()
         start = self._wallet.tip_height
+        if self._is_behind(info):
+            return SyncReport(start, 0, 0, None, node_is_syncing=True)
         blocks = transactions = 0
         reorganised: int | None = None
         for _ in range(MAX_ROUNDS):
@@ -76,6 +78,16 @@ class Synchronizer:
         return SyncReport(
             tip, max(blocks, tip - start), transactions, reorganised, bool(info.get("initialblockdownload"))
         )
+
+    def _is_behind(self, info: dict[str, Any]) -> bool:
+        """Whether the node is still downloading the chain that we already know. Its short chain is no reorganisation:
+        following it down would only make confirmed payments look unconfirmed."""
+        point = self._wallet.sync_point
+        height = int(info["blocks"])
+        if point is None or not info.get("initialblockdownload") or height >= point.height:
+            return False
+        ours = dict(point.trail).get(height)
+        return ours is None or hash_to_hex(ours) == info.get("bestblockhash")
 
     async def _check_node(self) -> dict[str, Any]:
         info = await self._rpc.call("getblockchaininfo")

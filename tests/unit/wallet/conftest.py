@@ -44,6 +44,7 @@ class SmallNode:
         self.chain: list[Block] = [params.genesis]
         self.mempool: dict[str, Transaction] = {}
         self.calls: list[str] = []
+        self.is_syncing = False
         self.refuse: str | None = None
         self.hook: Callable[[str], None] | None = None
         self._extra = 0
@@ -164,7 +165,12 @@ class SmallNode:
             self.hook(method)
         by_hash = {hash_to_hex(block.hash): block for block in self.chain}
         if method == "getblockchaininfo":
-            return {"chain": self.params.chain_name, "blocks": self.height, "initialblockdownload": False}
+            return {
+                "chain": self.params.chain_name,
+                "blocks": self.height,
+                "bestblockhash": hash_to_hex(self.chain[-1].hash),
+                "initialblockdownload": self.is_syncing,
+            }
         if method == "getblockhash":
             if params[0] > self.height:
                 raise LookupError(-8, "Block height out of range")

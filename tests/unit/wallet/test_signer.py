@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +14,10 @@ from chain.params import network
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import Amount
 from wallet import signer
-from wallet.descriptors import Expansion, parse_descriptor
+from wallet.descriptors import Expansion, parse_descriptor, taproot_output_key
 from wallet.keys import ExtendedPrivateKey
 from wallet.psbt import In, Psbt, PsbtError
-from wallet.signer import MasterKeySource, SigningError, finalize_psbt, sign_psbt, verify_signed
+from wallet.signer import MasterKeySource, SigningError, finalize_psbt, sign_psbt, taproot_secret, verify_signed
 
 PREFIXES = network("regtest").addresses
 MASTER = ExtendedPrivateKey.from_seed(bytes(range(32)))
@@ -166,3 +168,16 @@ def test_the_signer_needs_no_network() -> None:
     assert "aiohttp" not in done.stdout
     assert "ssl" not in done.stdout
     assert "socket" not in done.stdout
+
+
+def test_bip341_wallet_vectors(vectors: Path) -> None:
+    data = json.loads((vectors / "core" / "bip341_wallet_vectors.json").read_text())
+    for case in data["scriptPubKey"]:
+        root = bytes.fromhex(case["intermediary"].get("merkleRoot") or "")
+        output = taproot_output_key(bytes.fromhex(case["given"]["internalPubkey"]), root)
+        assert output.hex() == case["intermediary"]["tweakedPubkey"]
+    for case in data["keyPathSpending"]:
+        for spending in case["inputSpending"]:
+            root = bytes.fromhex(spending["given"]["merkleRoot"] or "")
+            secret = taproot_secret(bytes.fromhex(spending["given"]["internalPrivkey"]), root)
+            assert secret.hex() == spending["intermediary"]["tweakedPrivkey"]

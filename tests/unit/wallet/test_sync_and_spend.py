@@ -438,3 +438,22 @@ def test_two_drafts_of_one_coin_and_only_one_is_sent(node: Node, make_wallet: Ma
         spend.record(wallet, drafts[1], signed[1])
     assert set(wallet.entries) >= {signed[0].txid}
     assert signed[1].txid not in wallet.entries
+
+
+def test_a_node_that_is_still_catching_up_takes_nothing_away(node: Node, make_wallet: MakeWallet) -> None:
+    wallet = make_wallet()
+    funded(node, wallet, 5 * COIN)
+    whole = list(node.chain)
+    node.is_syncing = True
+    del node.chain[50:]
+    report = sync(node, wallet)
+    assert report.node_is_syncing
+    assert (wallet.tip_height, wallet.balance().confirmed) == (len(whole) - 1, 5 * COIN)
+    node.chain = whole
+    node.mine(2)
+    assert sync(node, wallet).tip_height == node.height
+    node.is_syncing = False
+    del node.chain[-3:]
+    assert sync(node, wallet).reorganised_from == 113
+    assert wallet.tip_height == node.height
+    assert wallet.balance().confirmed == 0
