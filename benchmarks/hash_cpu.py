@@ -35,8 +35,8 @@ from rich.table import Table
 
 from miner.bench import cpu_set, measure, measure_hashlib
 from miner.cpu.features import ALL_VARIANTS, host_processor, usable_cores, usable_variants
-from miner.kernels.generator import Variant
 from miner.kernels.search import build_search
+from miner.kernels.variant import Variant
 
 PUBLISHED = 34.1e6  #: hashes a second and core: cpuminer-opt with AVX-512 on this class of machine
 PUBLISHED_NAME = "cpuminer-opt (published)"

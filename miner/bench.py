@@ -13,8 +13,8 @@ from typing import TypeAlias
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import usable_cores
 from miner.device import NONCE_SPACE, HashDevice, HashJob
-from miner.kernels.generator import Variant
 from miner.kernels.reference import ReferenceDevice
+from miner.kernels.variant import Variant
 
 Clock: TypeAlias = Callable[[], float]
 

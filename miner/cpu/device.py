@@ -11,9 +11,9 @@ import numpy as np
 
 from miner.cpu.kernels import load_search
 from miner.device import Candidate, HashJob, SearchResult, never
-from miner.kernels.generator import Variant
-from miner.kernels.layout import SCRATCH_VECTORS
+from miner.kernels.layout import SCRATCH_WORDS_PER_LANE
 from miner.kernels.prepare import Words, aligned_words, prepare
+from miner.kernels.variant import Variant
 
 #: Time aimed at between two looks at `cancelled`: new work takes effect within 20 ms even when the core is shared.
 SLICE_S = 0.008
@@ -32,7 +32,7 @@ class CpuDevice:
         self.preferred_versions = preferred_versions
         self.core = core
         self._search = load_search(variant)
-        self._scratch = aligned_words(SCRATCH_VECTORS * variant.width)
+        self._scratch = aligned_words(SCRATCH_WORDS_PER_LANE * variant.width)
         self._found = np.zeros(0, dtype=np.uint64)
         self._job: HashJob | None = None
         self._words: Words = aligned_words(0)

@@ -11,17 +11,22 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 
-from miner.kernels.generator import Variant, generator_stamp
+from miner.kernels.variant import Variant, generator_stamp
 
-# What the 16-lane kernel needs (F for zmm, BW for the byte swap), and what vpternlogd needs on narrower vectors.
-_AVX512_WIDE = ("avx512f", "avx512bw")
-_AVX512_NARROW = (*_AVX512_WIDE, "avx512vl")
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "AVX-512 (F, BW)": ("avx512f", "avx512bw"),  # F for zmm, BW for the byte swap
+    "AVX-512 (F, BW, VL)": ("avx512f", "avx512bw", "avx512vl"),  # VL for vpternlogd on narrower vectors
+    "AVX2": ("avx2",),
+    "SHA extensions": ("sha", "ssse3", "sse4.1"),
+    "nothing": (),
+}
 #: Every variant and, in words, what it needs.
 ALL_VARIANTS: tuple[tuple[Variant, str], ...] = (
     (Variant(16, ternary=True), "AVX-512 (F, BW)"),
     (Variant(16), "AVX-512 (F, BW)"),
     (Variant(8, ternary=True), "AVX-512 (F, BW, VL)"),
     (Variant(8), "AVX2"),
+    (Variant(2, sha_extensions=True), "SHA extensions"),
     (Variant(4), "nothing"),
     (Variant(1), "nothing"),
 )
@@ -52,19 +57,20 @@ def host_processor() -> HostProcessor:
 
 
 def usable_variants(processor: HostProcessor) -> list[Variant]:
-    """Every variant that runs here in vector registers (or scalars), widest first."""
-    features = processor.features
-    needs = {"AVX-512 (F, BW)": _AVX512_WIDE, "AVX-512 (F, BW, VL)": _AVX512_NARROW, "AVX2": ("avx2",), "nothing": ()}
-    return [variant for variant, words in ALL_VARIANTS if features.issuperset(needs[words])]
+    """Every variant that runs here, widest first."""
+    return [variant for variant, needs in ALL_VARIANTS if processor.features.issuperset(_NEEDS[needs])]
 
 
 def contenders(processor: HostProcessor) -> list[Variant]:
-    """The few variants that the tuner times: the widest that is native, and the next width for processors that run wide
-    vectors at half speed."""
-    if processor.features.issuperset(_AVX512_WIDE):
-        narrow = processor.features.issuperset(_AVX512_NARROW)
-        return [Variant(16, ternary=True), Variant(8, ternary=narrow)]
-    return [Variant(8)] if "avx2" in processor.features else [Variant(4), Variant(1)]
+    """The variants that the tuner times: the widest that is native, and SHA extensions, or else the next width.
+
+    Which of the two wins is the processor's secret: some run wide vectors at half speed, some have slow extensions.
+    """
+    usable = usable_variants(processor)
+    sha = [variant for variant in usable if variant.sha_extensions]
+    vectors = [variant for variant in usable if not variant.sha_extensions]
+    following = next(variant for variant in vectors if variant.width < vectors[0].width)
+    return [vectors[0], *(sha or [following])]
 
 
 def usable_cores() -> list[int]:

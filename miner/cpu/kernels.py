@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from miner.kernels.generator import Variant
 from miner.kernels.search import build_search
+from miner.kernels.variant import Variant
 
 _lock = (
     threading.Lock()

@@ -13,7 +13,7 @@ from miner.cpu.device import CpuDevice
 from miner.cpu.features import HostProcessor, contenders, host_processor
 from miner.cpu.kernels import cache_folder
 from miner.device import HashJob
-from miner.kernels.generator import Variant
+from miner.kernels.variant import Variant
 
 #: Versions per job worth timing: more share the message schedule further, but need more cache for their midstates.
 VERSION_COUNTS = (1, 4, 16, 64)
@@ -74,7 +74,7 @@ def _recall(path: Path, processor: HostProcessor) -> Tuning | None:
     """A damaged or foreign file is the same as none: the measurement is cheap."""
     try:
         entry = json.loads(path.read_text())[processor.fingerprint]
-        variant = Variant(int(entry["width"]), bool(entry["ternary"]))
+        variant = Variant(int(entry["width"]), bool(entry["ternary"]), bool(entry["sha_extensions"]))
         versions, rate = int(entry["versions"]), float(entry["rate"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -91,6 +91,7 @@ def _remember(path: Path, processor: HostProcessor, choice: Tuning) -> None:
     entries[processor.fingerprint] = {
         "width": choice.variant.width,
         "ternary": choice.variant.ternary,
+        "sha_extensions": choice.variant.sha_extensions,
         "versions": choice.versions,
         "rate": choice.rate,
     }

@@ -18,9 +18,6 @@ README.md counts the operations.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from llvmlite import ir
@@ -29,30 +26,14 @@ from numba.extending import intrinsic
 
 from miner.kernels.layout import LIMIT, MIDSTATE, SCHEDULE, W3_VECTOR
 from miner.kernels.sha256_constants import IV, MASK, PADDING_WORDS_32, PADDING_WORDS_80, K, rotr, sigma0, sigma1
+from miner.kernels.sha_extensions import emit_sha_compress, emit_sha_expand
+from miner.kernels.variant import Variant
 
 #: A word in a kernel: an int known while the IR is written, or an IR value (scalar for width 1, otherwise a vector).
 Word = Any
 
 I32 = ir.IntType(32)
 TERNARY_XOR3, TERNARY_CHOOSE, TERNARY_MAJORITY = 0x96, 0xCA, 0xE8  # vpternlogd truth tables for (a, b, c)
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One kernel: lanes per vector, and whether logic goes through vpternlogd (AVX-512VL for widths under 16)."""
-
-    width: int
-    ternary: bool = False
-
-    def __str__(self) -> str:
-        return f"w{self.width}{'t' if self.ternary else ''}"
-
-
-def generator_stamp() -> str:
-    """Digest of every source that shapes the machine code; cached kernels of another stamp are not used."""
-    here = Path(__file__).parent
-    names = ("generator.py", "search.py", "layout.py", "sha256_constants.py")
-    return hashlib.sha256(b"".join((here / name).read_bytes() for name in names)).hexdigest()
 
 
 class Emitter:
@@ -279,13 +260,12 @@ def expand_intrinsic(variant: Variant) -> Any:
 
     def expand(typingctx: Any, nonce: Any, job: Any, schedule: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
-            start, job_address, schedule_address = arguments
-            emit_expand(
-                Emitter(builder, variant),
-                start,
-                builder.inttoptr(job_address, I32.as_pointer()),
-                builder.inttoptr(schedule_address, I32.as_pointer()),
-            )
+            start, *addresses = arguments
+            job, schedule = (builder.inttoptr(address, I32.as_pointer()) for address in addresses)
+            if variant.sha_extensions:
+                emit_sha_expand(builder, variant.width, start, job, schedule)
+            else:
+                emit_expand(Emitter(builder, variant), start, job, schedule)
             return ir.Constant(I32, 0)
 
         return types.uint32(types.uint32, types.uintp, types.uintp), codegen
@@ -299,7 +279,9 @@ def compress_intrinsic(variant: Variant) -> Any:
     def compress(typingctx: Any, job: Any, midstate: Any, schedule: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
             pointers = [builder.inttoptr(argument, I32.as_pointer()) for argument in arguments]
-            return emit_compress(Emitter(builder, variant), pointers[0], pointers[1], pointers[2])
+            if variant.sha_extensions:
+                return emit_sha_compress(builder, variant.width, *pointers)
+            return emit_compress(Emitter(builder, variant), *pointers)
 
         return types.uint32(types.uintp, types.uintp, types.uintp), codegen
 

@@ -3,7 +3,10 @@ midstate."""
 
 from __future__ import annotations
 
-_SCHEDULE_NAMES = ("w16", "w17", "w18_without_nonce", "w19_without_nonce", "w31_job_terms", "w32_job_terms")
+_SCHEDULE_NAMES = (
+    *("w0", "w1", "w2"),
+    *("w16", "w17", "w18_without_nonce", "w19_without_nonce", "w31_job_terms", "w32_job_terms"),
+)
 #: Word index of each job constant of the message schedule.
 SCHEDULE = {name: index for index, name in enumerate(_SCHEDULE_NAMES)}
 #: Word index of the target's top 32 bits.
@@ -21,9 +24,10 @@ MIDSTATE = {name: index for index, name in enumerate(_MIDSTATE_NAMES)}
 #: Words per midstate row: two cache lines.
 MIDSTATE_WORDS = 32
 
-#: Vectors in a kernel's scratch array: W18..W63 with K added, then W3.
-SCRATCH_VECTORS = 47
+#: Words per lane in a kernel's scratch array. Vector kernels keep W18..W63 with K added, then W3; those over the SHA
+#: extensions all of W0..W63 with K added.
+SCRATCH_WORDS_PER_LANE = 64
 #: The vector that holds W3.
-W3_VECTOR = SCRATCH_VECTORS - 1
+W3_VECTOR = 46
 #: Most midstates that one job may carry: beyond this the shared schedule is under a hundredth of the work.
 MAX_MIDSTATES = 64

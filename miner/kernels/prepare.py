@@ -40,6 +40,7 @@ def prepare(header: bytes, versions: Sequence[int], target: int) -> Words:
     w16 = (w0 + sigma0(w1)) & MASK
     w17 = (w1 + sigma0(w2) + sigma1(w15)) & MASK
     schedule = {
+        **{"w0": w0, "w1": w1, "w2": w2},
         "w16": w16,
         "w17": w17,
         "w18_without_nonce": sigma1(w16) + w2,

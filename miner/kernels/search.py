@@ -16,8 +16,9 @@ from numba import njit
 from numba import types as numba_types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
-from miner.kernels.generator import Variant, compress_intrinsic, expand_intrinsic, generator_stamp
+from miner.kernels.generator import compress_intrinsic, expand_intrinsic
 from miner.kernels.layout import JOB_WORDS, MIDSTATE_WORDS
+from miner.kernels.variant import Variant, generator_stamp
 
 _WORDS = numba_types.Array(numba_types.uint32, 1, "C")
 _FOUND = numba_types.Array(numba_types.uint64, 1, "C")
@@ -60,7 +61,7 @@ def build_search(variant: Variant, cache_folder: Path | None) -> Any:
     search(job, scratch, start, count, versions, found) -> (nonces done, candidates): hashes nonces start, start + 1, …
     (modulo 2^32) under `versions` midstates of the job that miner.kernels.prepare made, and writes each candidate as
     version index << 32 | nonce into `found` (uint64). It stops early, having reported everything up to where it
-    stopped, when another vector's candidates might not fit. `scratch` is SCRATCH_VECTORS * width words from
+    stopped, when another vector's candidates might not fit. `scratch` is SCRATCH_WORDS_PER_LANE * width words from
     prepare.aligned_words.
     """
     scope = {

@@ -15,11 +15,11 @@ from chain.primitives.target import target_from_nbits
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import host_processor, usable_variants
 from miner.device import NONCE_SPACE, Candidate, HashDevice, HashJob, SearchResult
-from miner.kernels.generator import Variant
 from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
+from miner.kernels.variant import Variant
 
 MAX_TARGET = (1 << 256) - 1
-#: (variant, versions it is asked to prefer); None is the hashlib reference.
+#: None is the hashlib reference.
 SUBJECTS: list[Variant | None] = [None, *usable_variants(host_processor())]
 
 

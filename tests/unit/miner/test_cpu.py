@@ -13,10 +13,12 @@ from miner.cpu.device import CpuDevice
 from miner.cpu.features import ALL_VARIANTS, HostProcessor, contenders, host_processor, usable_variants
 from miner.device import HashJob
 from miner.kernels import search
-from miner.kernels.generator import Variant, generator_stamp
 from miner.kernels.layout import JOB_WORDS, MIDSTATE_WORDS
 from miner.kernels.prepare import aligned_words, prepare
 from miner.kernels.sha256_constants import IV, K
+from miner.kernels.variant import Variant, generator_stamp
+
+SHA = Variant(2, sha_extensions=True)
 
 
 def test_constants_are_those_of_fips_180() -> None:
@@ -31,10 +33,13 @@ def test_constants_are_those_of_fips_180() -> None:
     [
         (set(), Variant(4), [Variant(4), Variant(1)]),
         ({"sse2"}, Variant(4), [Variant(4), Variant(1)]),
-        ({"sse2", "avx2"}, Variant(8), [Variant(8)]),
-        ({"avx2", "avx512f"}, Variant(8), [Variant(8)]),
+        ({"sse4.1", "ssse3", "sha"}, SHA, [Variant(4), SHA]),
+        ({"avx2"}, Variant(8), [Variant(8), Variant(4)]),
+        ({"avx2", "avx512f"}, Variant(8), [Variant(8), Variant(4)]),
+        ({"avx2", "sse4.1", "ssse3", "sha"}, Variant(8), [Variant(8), SHA]),
         ({"avx2", "avx512f", "avx512bw"}, Variant(16, True), [Variant(16, True), Variant(8)]),
         ({"avx2", "avx512f", "avx512bw", "avx512vl"}, Variant(16, True), [Variant(16, True), Variant(8, True)]),
+        ({"avx2", "avx512f", "avx512bw", "sse4.1", "ssse3", "sha"}, Variant(16, True), [Variant(16, True), SHA]),
     ],
 )
 def test_variants_follow_the_processor(features: set[str], widest: Variant, timed: list[Variant]) -> None:
