@@ -200,12 +200,16 @@ def relative_locks_met(tx: Transaction, spent: Sequence[PackedCoin], tip: BlockI
 
 
 def over_fee_rate(entry: MempoolEntry, options: Options) -> None:
-    """A local sender's guard against paying absurdly much: what the transaction really pays or, in a package, what it
-    counts for."""
-    if options.max_fee_rate is None:
+    """A local sender's guard against paying absurdly much: what the transaction really pays, rounded as its limit is, or
+    in a package the exact rate that it counts for."""
+    rate = options.max_fee_rate
+    if rate is None:
         return
-    fee = entry.modified_fee if options.in_package else entry.fee
-    if fee > fee_at(options.max_fee_rate, entry.vsize):
+    if options.in_package:
+        exceeded = entry.modified_fee * 1000 > rate * entry.vsize
+    else:
+        exceeded = entry.fee > fee_at(rate, entry.vsize)
+    if exceeded:
         raise PolicyError("max feerate exceeded", "", TxResult.MEMPOOL_POLICY)
 
 

@@ -220,6 +220,15 @@ def test_max_fee_rate_in_packages(node: RegtestNode) -> None:
     assert not node.mempool.entries
 
 
+def test_max_fee_rate_of_packages_is_exact(node: RegtestNode) -> None:
+    parent = node.transfer(node.mature()[:1], 1_000)
+    child = node.transfer([node.output(parent)], 1_000)
+    result = node.mempool.submit_package([parent, child], max_fee_rate_sat_per_kvb=9_090)  # 1,000 for 110 is 9,090.9
+    assert refused(result, parent) == "max feerate exceeded"
+    assert refused(result, child) == "bad-txns-inputs-missingorspent"
+    assert node.mempool.submit_package([parent, child], max_fee_rate_sat_per_kvb=9_091).error == ""
+
+
 def test_unknown_inputs_alone(node: RegtestNode) -> None:
     tx = Transaction.build(2, [TxIn(b"\3" * 36)], [TxOut(Amount(1_000), OWNER.script)], 0)  # type: ignore[arg-type]
     result = node.mempool.submit_package([tx])
