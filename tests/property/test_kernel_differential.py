@@ -10,11 +10,15 @@ import os
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from chain.chainstate import Chainstate
+from chain.primitives.amount import COIN
 from chain.primitives.block import Block
 from chain.primitives.errors import DecodeError
+from chain.primitives.transaction import TxOut
+from chain.primitives.types import Amount
 from tests.support.block_generator import BlockGenerator, Unparsed
 from tests.support.kernel import KernelJudge, Verdict, pbk, submit_to_ours
 
@@ -137,6 +141,40 @@ def test_forks_lead_to_the_same_tip_and_undo_data(rng: random.Random, tmp_path: 
             assert spent == ours
     finally:
         pair.close()
+
+
+def test_trees_of_blocks_in_any_order_lead_to_the_same_tips(rng: random.Random, tmp_path: Path) -> None:
+    """Branches, some with a block that cannot be connected; headers before blocks or not at all; all tips on the way
+    compared.
+    """
+    for round_number in range(6):
+        generator = BlockGenerator(rng)
+        (tmp_path / str(round_number)).mkdir()
+        pair = Pair(tmp_path / str(round_number))
+        try:
+            grow(pair, generator, 3, transactions=0)
+            parents = [generator.tip.hash]
+            tree: list[Block] = []
+            for _ in range(30):
+                generator.go_to(rng.choice(parents[-8:]))
+                draft = generator.draft(1)
+                if rng.random() < 0.15:
+                    draft = replace(draft, payouts=(TxOut(Amount(51 * COIN), b"\x51"),))
+                block = draft.build()
+                generator.adopt(block)
+                parents.append(block.hash)
+                tree.append(block)
+            if rng.random() < 0.7:
+                for block in tree:
+                    assert pair.kernel.submit_header(block.header.raw) == ""
+                    pair.ours.accept_headers([block.header])
+            for _ in range(3):  # what came before its parent is refused at first
+                rng.shuffle(tree)
+                for block in tree:
+                    pair.submit(block.raw, "tree")
+            assert pair.ours.index.best_header.hash in {block.hash for block in tree}
+        finally:
+            pair.close()
 
 
 def _kernel_hash(internal: bytes) -> object:

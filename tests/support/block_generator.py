@@ -222,6 +222,11 @@ class BlockGenerator:
                 self.tip = self.tip.prev
         self.coins = self._states[self.tip.hash]
 
+    def go_to(self, block_hash: bytes) -> None:
+        """Continue from any adopted block that is not too far back."""
+        self.tip = self.index.entries[BlockHash(block_hash)]
+        self.coins = self._states[self.tip.hash]
+
     # damage
 
     def damaged(self, draft: Draft) -> tuple[str, Block]:

@@ -77,6 +77,14 @@ class KernelJudge:
         result = BlockResult[self._results[block_hex]] if text and block_hex in self._results else None
         return Verdict(text, result, self.tip_hex)
 
+    def submit_header(self, raw: bytes) -> str:
+        """Process 80 bytes: the kind of failure, "" if there is none."""
+        try:
+            state = self.chain.process_block_header(pbk.BlockHeader(raw))
+        except pbk.ProcessBlockHeaderException:
+            return "refused"
+        return "" if state.validation_mode.name == "VALID" else str(state.block_validation_result.name)
+
     def close(self) -> None:
         """Let go of the log: it is one for the whole process."""
         del self.chain
