@@ -200,8 +200,8 @@ def relative_locks_met(tx: Transaction, spent: Sequence[PackedCoin], tip: BlockI
 
 
 def over_fee_rate(entry: MempoolEntry, options: Options) -> None:
-    """A local sender's guard against paying absurdly much: what the transaction really pays, rounded as its limit is, or
-    in a package the exact rate that it counts for."""
+    """A local sender's guard against paying absurdly much: what the transaction really pays, rounded as its limit is,
+    or in a package the exact rate that it counts for."""
     rate = options.max_fee_rate
     if rate is None:
         return
