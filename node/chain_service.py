@@ -215,8 +215,18 @@ class ChainService:
         if target is None or limit <= 0:
             return []
         fork = last_common_ancestor(target, worker.chain.tip)
+        # The window lies above the last block that is here with all before it, connected or not: a branch longer than
+        # the window and not yet better than ours must not stall.
+        stored, unknown = fork.height, target.height + 1
+        while unknown - stored > 1:
+            middle = (stored + unknown) // 2
+            entry = target.ancestor(middle)
+            if entry is not None and entry.chain_tx_count:
+                stored = middle
+            else:
+                unknown = middle
         found: list[HeaderInfo] = []
-        for height in range(fork.height + 1, min(target.height, fork.height + window) + 1):
+        for height in range(stored + 1, min(target.height, stored + window) + 1):
             entry = target.ancestor(height)
             if entry is None or entry.failed:
                 break
