@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -207,5 +208,20 @@ def test_the_port_that_a_node_wrote_down_is_used(environment: dict[str, str], tm
         status, output = await miner.finish()
         assert status == 0, output
         assert len(node.blocks) == 2
+
+    play(scenario)
+
+
+def test_json_lines_for_other_programs(environment: dict[str, str]) -> None:
+    async def scenario(node: TemplateNode) -> None:
+        miner = await Miner.start(
+            environment, "--json", "--address", ADDRESS, "--rpc-url", node.url, "--rpc-user", USER, "--blocks", "2"
+        )
+        status, output = await miner.finish()
+        assert status == 0, output
+        lines = [json.loads(line) for line in output.split("\n") if line]
+        assert lines[-1]["accepted"] == 2
+        assert [device["name"] for device in lines[-1]["devices"]] == ["cpu0", "cpu1"]
+        assert any("block 2 accepted" in line.get("message", "") for line in lines)
 
     play(scenario)
