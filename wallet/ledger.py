@@ -47,7 +47,7 @@ class Entry:
     block_hash: bytes | None = None
     position: int = 0
     block_time: int | None = None
-    is_own: bool = False  #: made and signed here
+    is_own: bool = False  #: our keys made it: all its inputs are the wallet's
     in_mempool: bool = False  #: as of the last synchronization
     order: int = 0  #: by which it entered the wallet
 
@@ -121,8 +121,8 @@ class Ledger:
         for txid, entry in self._entries.items():
             if entry.state not in LIVE:
                 continue
-            sent = entry.is_own and entry.in_mempool  # a child of what the node lacks would be refused
-            trusted = entry.state is TxState.CONFIRMED or (sent and self._all_inputs_ours(entry.tx))
+            # A child of what the node lacks would be refused.
+            trusted = entry.state is TxState.CONFIRMED or (entry.is_own and entry.in_mempool)
             for index, script in enumerate(entry.tx.scripts):
                 owner = self._owners.get(script)
                 if owner is None:
@@ -181,9 +181,6 @@ class Ledger:
         if index >= len(entry.tx.scripts) or entry.tx.scripts[index] not in self._owners:
             return None
         return entry.tx.values[index]
-
-    def _all_inputs_ours(self, tx: Transaction) -> bool:
-        return all(self.own_output(prevout) is not None for prevout in tx.prevouts)
 
 
 def is_immature(coin: Coin, tip_height: int) -> bool:

@@ -187,7 +187,7 @@ def record(wallet: Wallet, draft: Draft, tx: Transaction) -> None:
                 )
         if draft.change is not None:
             wallet.use_index(draft.change[0])
-        wallet.add_pending(tx, is_own=True, in_mempool=False)
+        wallet.add_pending(tx, in_mempool=False)
 
 
 def describe(wallet: Wallet, draft: Draft) -> list[str]:

@@ -297,14 +297,15 @@ class Wallet:
         self.meta = {**self.meta, "birthday_height": min(height, int(self.meta["birthday_height"]))}
         self.store.put("meta", "wallet", self.meta)
 
-    def add_pending(self, tx: Transaction, *, is_own: bool = False, in_mempool: bool = True) -> None:
+    def add_pending(self, tx: Transaction, *, in_mempool: bool = True) -> None:
         """A transaction that is at the node, or that we made. Pending ones that it replaces are marked so."""
         with self.changing():
+            is_own = self._spends_only_ours(tx)
             for txid in list(conflicts_of(tx, self.entries)):
                 self._put_entry(replace(self.entries[txid], state=TxState.REPLACED, in_mempool=False))
             known = self.entries.get(tx.txid)
             if known is not None:
-                entry = replace(known, state=TxState.PENDING, in_mempool=in_mempool, is_own=known.is_own or is_own)
+                entry = replace(known, state=TxState.PENDING, in_mempool=in_mempool, is_own=is_own)
             else:
                 entry = Entry(
                     tx,
@@ -385,7 +386,13 @@ class Wallet:
 
     def _confirm(self, tx: Transaction, height: int, block: Block, position: int) -> None:
         known = self.entries.get(tx.txid)
-        base = known or Entry(tx, TxState.CONFIRMED, block.header.time, order=len(self.entries))
+        base = known or Entry(
+            tx,
+            TxState.CONFIRMED,
+            block.header.time,
+            is_own=self._spends_only_ours(tx),
+            order=len(self.entries),
+        )
         self._put_entry(
             replace(
                 base,
@@ -398,6 +405,10 @@ class Wallet:
             )
         )
         self._mark_used(tx)
+
+    def _spends_only_ours(self, tx: Transaction) -> bool:
+        """Then our keys made it: here, or in another copy of this wallet."""
+        return self._owned.issuperset(tx.prevouts)
 
     def _mark_used(self, tx: Transaction) -> None:
         for script in tx.scripts:

@@ -45,6 +45,8 @@ def send(address: str, amount: str, fee_rate: str | None, yes: bool, allow_high_
                 else:
                     draft = spend.draft_payment(opened, [(script, value)], chosen, allow_high_fee=allow_high_fee)
                 if unsigned:
+                    if draft.change is not None:
+                        opened.use_index(draft.change[0])  # the next draft gets another change address
                     click.echo(draft.psbt.to_base64())
                     return
                 await _finish(opened, rpc, draft, yes)

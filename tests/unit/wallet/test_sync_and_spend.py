@@ -457,3 +457,21 @@ def test_a_node_that_is_still_catching_up_takes_nothing_away(node: Node, make_wa
     assert sync(node, wallet).reorganised_from == 113
     assert wallet.tip_height == node.height
     assert wallet.balance().confirmed == 0
+
+
+def test_a_restored_copy_can_replace_a_pending_payment(node: Node, make_wallet: MakeWallet) -> None:
+    wallet = make_wallet()
+    funded(node, wallet, 5 * COIN)
+    old = pay(node, wallet, ANYONE, COIN, rate=1000)
+    copy = make_wallet("copy")
+    sync(node, copy)
+    assert copy.entries[old.txid].is_own
+    draft = spend.draft_bump(copy, old.txid, 4000)
+    new = spend.sign_draft(copy, draft)
+    spend.record(copy, draft, new)
+    talk(node, lambda rpc: broadcast(copy, rpc, new.txid))
+    node.mine(1)
+    for each in (wallet, copy):
+        sync(node, each)
+    assert wallet.entries[old.txid].state is TxState.CONFLICTED
+    assert wallet.balance() == copy.balance()
