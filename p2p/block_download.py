@@ -39,6 +39,7 @@ class BlockDownload:
         self.stalling_timeout_s: float = BLOCK_STALLING_TIMEOUT_DEFAULT_S
         self._last_look: dict[int, float] = {}
         self.use_compact: Callable[[Peer], bool] = lambda peer: False
+        self.headers_arriving: Callable[[], bool] = lambda: False
 
     # --- what is in flight
 
@@ -121,6 +122,8 @@ class BlockDownload:
         initial = self._node.is_initial_block_download()
         if initial and not (self.from_this_peer(peer) and not peer.limited):
             return
+        if not initial and self.headers_arriving():
+            return  # they are in the tree already, but whoever sent them is the first to be asked for the blocks
         sync.wants_download = False
         self._last_look[peer.id] = now
         wanted, staller = self._next_blocks(peer, budget)

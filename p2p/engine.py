@@ -86,6 +86,7 @@ class Engine:
         self.compact = CompactBlocks(ctx, self.headers, self.download, self._process_compact)
         self.headers.after_headers = self.download.direct_fetch
         self.download.use_compact = self.compact.usable
+        self.download.headers_arriving = lambda: self.headers.storing > 0
         #: who sent a block that has not been connected yet, and whether it answers for it: (peer id, punish)
         self._sources: dict[BlockHash, tuple[int, bool]] = {}
         self._unread_tip: BlockHash | None = None

@@ -68,6 +68,7 @@ class HeaderSync:
         self._ctx = ctx
         self._node = ctx.node
         self._presync: dict[int, HeadersPresync] = {}
+        self.storing = 0  #: peers whose headers the chain is looking at right now
         self._last_inv_that_triggered_sync: BlockHash | None = None
         self.after_headers: Callable[[Peer, HeaderInfo], None] = lambda peer, last: None
 
@@ -210,7 +211,11 @@ class HeaderSync:
     ) -> HeaderInfo | None:
         """Hand headers to the chain, whose work has been looked at; the last one if all were accepted. PeerMisbehaviour
         if they are invalid."""
-        outcome = await self._node.process_headers([h.raw for h in headers])
+        self.storing += 1
+        try:
+            outcome = await self._node.process_headers([h.raw for h in headers])
+        finally:
+            self.storing -= 1
         if outcome.verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE) and outcome.last is not None:
             return outcome.last
         self._on_refused(peer, outcome, via_compact_block)

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from chain.interfaces import HeadersOutcome
 from chain.primitives.block import Block
 from p2p.constants import Services
-from p2p.messages import BlockMessage, GetData, Headers, Ping
+from p2p.messages import BlockMessage, GetData, Headers, Inv, InvMessage, Ping
 from p2p.messages.inventory import MSG_BLOCK, MSG_WITNESS_BLOCK
 from p2p.peer import ConnectionType
 from p2p.permissions import Permission
@@ -183,6 +184,28 @@ def test_whoever_announces_a_block_is_asked_for_it(rng: random.Random) -> None:
         await show_headers(peer, blocks[1:])
         await net.run(2)
         assert asked(peer) == [blocks[0].hash]
+
+    simulate(rng, body)
+
+
+def test_the_sender_of_headers_is_asked_before_others_who_know_them(rng: random.Random) -> None:
+    """Although the chain puts them into the tree before the sender's message is done."""
+
+    async def body(net: SimNet, host: SimHost) -> None:
+        host.node.extend(1, time=int(net.now) - 60)
+        blocks = future_blocks(host, 3, int(net.now) - 50)
+        sender, other = [await ready(Script(net, host)) for _ in range(2)]
+        process = host.node.process_headers
+
+        async def slowly(headers: list[bytes], *, min_pow_checked: bool = True) -> HeadersOutcome:
+            outcome = await process(headers, min_pow_checked=min_pow_checked)
+            await other.say(InvMessage(tuple(Inv(MSG_BLOCK, b.hash) for b in blocks)))
+            return outcome
+
+        host.node.process_headers = slowly  # type: ignore[method-assign, assignment]
+        await show_headers(sender, blocks)
+        assert asked(sender) == [b.hash for b in blocks]
+        assert asked(other) == []
 
     simulate(rng, body)
 
