@@ -177,6 +177,11 @@ class Chainstate:
             self._caught_up = tip.chainwork >= self.minimum_chain_work and tip.time >= self._clock() - MAX_TIP_AGE_S
         return not self._caught_up
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the disk failed in mid-change: nothing more will be written. Close and open again."""
+        return self._fault
+
     def get_coin(self, outpoint: OutPoint) -> PackedCoin | None:
         """The unspent coin at an outpoint, as of the tip."""
         return self.coins.get(outpoint)

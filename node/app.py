@@ -77,10 +77,10 @@ async def _main(config: NodeConfig, core_layout: bool, warnings: Sequence[str]) 
         await node.start(warnings)
         await node.run()
     except (UserError, LocalFault, InitError) as error:
-        log.error("%s", error)
+        node.note(error)
         raise
-    except Exception:
-        log.exception("internal error")
+    except Exception as error:
+        node.note(error)
         raise
     finally:
         await node.close()
@@ -296,6 +296,12 @@ class Node:
             log.info("Shutdown requested")
             self._stop.set()
 
+    def note(self, error: Exception) -> None:
+        """Put a failure into the log, if that is open yet; a defect of ours with its traceback."""
+        if self._log is not None:
+            ours = not isinstance(error, UserError | LocalFault | InitError)
+            log.error("%s", error, exc_info=error if ours else None)
+
     def _on_fault(self, fault: LocalFault) -> None:
         if self.fault is None:
             log.error("%s", fault)
@@ -396,8 +402,8 @@ class Node:
         for path in (self._pid_file, self.folder / PORT_FILE if self._rpc is not None else None):
             if path is not None:
                 path.unlink(missing_ok=True)
-        log.info("Shutdown done")
         if self._log is not None:
+            log.info("Shutdown done")
             self._log.close()
 
     def _close_chain(self) -> None:

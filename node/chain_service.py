@@ -10,7 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from chain.index import last_common_ancestor
@@ -81,6 +81,8 @@ class ChainService:
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
+                if isinstance(error, LocalFault) and self._worker is not None and self._worker.chain.has_failed:
+                    self._to_loop(self._on_fault, error)
                 self._to_loop(_fail, future, error)
             else:
                 self._to_loop(_finish, future, result)
@@ -244,21 +246,14 @@ class ChainService:
 
     # ------------------------------------------------------------------ ChainWriter, TransactionPool
 
-    async def _writing(self, work: Awaitable[T]) -> T:
-        try:
-            return await work
-        except LocalFault as error:
-            self._on_fault(error)
-            raise
-
     async def process_headers(self, headers: Sequence[bytes], *, min_pow_checked: bool = True) -> HeadersOutcome:
-        return await self._writing(self.call(self.worker.process_headers, headers, min_pow_checked=min_pow_checked))
+        return await self.call(self.worker.process_headers, headers, min_pow_checked=min_pow_checked)
 
     async def process_block(self, raw: bytes, *, requested: bool) -> BlockOutcome:
-        return await self._writing(self.call(self.worker.process_block, raw, requested=requested))
+        return await self.call(self.worker.process_block, raw, requested=requested)
 
     async def process_transaction(self, raw: bytes) -> TransactionOutcome:
-        return await self._writing(self.call(self.worker.process_transaction, raw))
+        return await self.call(self.worker.process_transaction, raw)
 
     async def read_block(self, block_hash: bytes) -> bytes | None:
         return await self.call(self._read_block, block_hash)

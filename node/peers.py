@@ -12,6 +12,9 @@ from p2p.constants import Services
 from p2p.permissions import Permission, Whitelist, parse_permissions, parse_whitelist
 
 
+MAX_ORPHANS = 3_000  #: as many as Core 31 can hold; their weight per peer is bounded besides
+
+
 def build_peer_config(config: NodeConfig, params: NetworkParams, folder: Path) -> P2PConfig:
     """UserError, in Core's words where it has them, for an address or permission that is not one."""
     services = Services.WITNESS
@@ -35,6 +38,7 @@ def build_peer_config(config: NodeConfig, params: NetworkParams, folder: Path) -
         services=services,
         datadir=folder,
         min_relay_fee_rate_sat_per_kvb=config.min_relay_fee,
+        max_orphans=MAX_ORPHANS,
     )
 
 
@@ -43,8 +47,6 @@ def _whitelist(config: NodeConfig) -> tuple[Whitelist, ...]:
 
 
 def _binds(config: NodeConfig, params: NetworkParams) -> tuple[Bind, ...]:
-    if not config.listen:
-        return ()
     port = config.port or params.default_port
     binds = []
     for text in config.bind:
@@ -53,6 +55,8 @@ def _binds(config: NodeConfig, params: NetworkParams) -> tuple[Bind, ...]:
     for text in config.whitebind:
         permissions, _, _, address = parse_permissions(text)
         binds.append(_bind("whitebind", address, port, False, permissions))
+    if not config.listen:
+        return ()
     return tuple(binds) or (Bind("0.0.0.0", port),)
 
 

@@ -67,7 +67,9 @@ def show(name: str, datadir: Path | None) -> None:
 @click.argument("name")
 @_DATADIR
 @click.option("--message", required=True, help="Text for the genesis block, such as a headline of the day.")
-@click.option("--block-interval", type=click.IntRange(1), default=120, show_default=True, help="Seconds between blocks.")
+@click.option(
+    "--block-interval", type=click.IntRange(1), default=120, show_default=True, help="Seconds between blocks."
+)
 @click.option(
     "--retargeting",
     type=click.Choice([kind.value for kind in Retargeting]),

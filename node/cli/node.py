@@ -43,8 +43,14 @@ from node.config import CONFIG_FILE, build, default_datadir, load_toml
 @click.option(
     "--assumevalid", "assume_valid", metavar="HASH", help="Skip script checks below this block; 0 checks all."
 )
+@click.option(
+    "--minimum-chain-work",
+    metavar="HEX",
+    help="Least work of a chain to sync to; 0 for a copy of a chain's first blocks.",
+)
 @click.option("--stop-at-height", type=click.IntRange(0), help="Stop when the tip reaches this height.")
 @click.option("--mocktime", type=click.IntRange(0), hidden=True)
+@click.option("--whitelist", multiple=True, metavar="[PERMISSIONS@]IP", help="Peers to trust; may be repeated.")
 @click.option("--max-connections", type=click.IntRange(0), help="Most connections to peers.")
 @click.option("--debug", multiple=True, metavar="CATEGORY", help="Log this category in detail; 'all' for all.")
 @click.option("--quiet", is_flag=True, help="Log to the file only.")

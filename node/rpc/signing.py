@@ -64,7 +64,9 @@ class Keyring:
     "Rawtransactions",
     Arg("hexstring", Kind.STR, help="the transaction"),
     Arg("privkeys", Kind.ARR, help="private keys (WIF)"),
-    Arg("prevtxs", Kind.ARR, None, help='[{"txid", "vout", "scriptPubKey", "redeemScript", "witnessScript", "amount"}]'),
+    Arg(
+        "prevtxs", Kind.ARR, None, help='[{"txid", "vout", "scriptPubKey", "redeemScript", "witnessScript", "amount"}]'
+    ),
     Arg("sighashtype", Kind.STR, "DEFAULT", help="DEFAULT, ALL, NONE, SINGLE, each also with |ANYONECANPAY"),
     help="Sign a transaction's inputs with the keys given.",
 )

@@ -14,9 +14,7 @@ from node.rpc.errors import Code, RpcError
 from wallet.descriptors import descriptor_checksum
 
 REGTEST = network("regtest")
-TPUB = (
-    "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B"
-)
+TPUB = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B"
 COMPRESSED = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 UNCOMPRESSED = (
     "0408ef68c46d20596cc3f6ddf7c8794f71913add807f1dc55949fa805d764d191c"

@@ -28,7 +28,15 @@ def test_an_amount_is_written_with_eight_places_and_read_back_exactly(sat: int) 
 
 @pytest.mark.parametrize(
     ("value", "sat"),
-    [(1, 100_000_000), ("0.00000001", 1), (Decimal("1E-8"), 1), ("1e-8", 1), ("21000000", MAX_MONEY), (0, 0), ("0.10", 10_000_000)],
+    [
+        (1, 100_000_000),
+        ("0.00000001", 1),
+        (Decimal("1E-8"), 1),
+        ("1e-8", 1),
+        ("21000000", MAX_MONEY),
+        (0, 0),
+        ("0.10", 10_000_000),
+    ],
 )
 def test_amounts_that_are_taken(value: Any, sat: int) -> None:
     assert jsonio.parse_money(value) == sat
