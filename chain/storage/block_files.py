@@ -26,6 +26,7 @@ MAX_RECORD_SIZE = 0x02000000  #: no record is longer: Core's MAX_SIZE
 _MIN_BLOCK_SIZE = 80
 _CHECKSUM_SIZE = 32
 _SCAN_CHUNK = 1 << 24
+_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 class BlockFiles:
@@ -91,14 +92,20 @@ class BlockFiles:
         """Make everything written so far durable."""
         for path in sorted(self._dirty):
             try:
-                descriptor = os.open(path, os.O_RDONLY)
+                with path.open("r+b", buffering=0) as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise storage_fault(error, "writing", path) from error
+        if self._dirty and hasattr(os, "O_DIRECTORY"):  # a new file is only safe once its name is
+            try:
+                descriptor = os.open(self.blocks_dir, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
             except OSError as error:
-                raise storage_fault(error, "writing", path) from error
-            self._dirty.discard(path)
+                raise storage_fault(error, "writing", self.blocks_dir) from error
+        self._dirty.clear()
 
     def set_position(self, file_number: int, end: int, *, cut: bool = True) -> None:
         """Write on from here. With `cut` what lies behind in the same file is dropped."""
@@ -163,18 +170,14 @@ class BlockFiles:
         data = xor_bytes(data, self._key, pos)
         view = memoryview(data)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                at = pos
-                while view:
-                    written = os.pwrite(descriptor, view, at)
-                    at += written
-                    view = view[written:]
-            except OSError:
-                os.ftruncate(descriptor, pos)  # shrinking needs no space
-                raise
-            finally:
-                os.close(descriptor)
+            with open(os.open(path, _CREATE, 0o644), "r+b", buffering=0) as file:
+                try:
+                    file.seek(pos)
+                    while view:
+                        view = view[file.write(view) :]
+                except OSError:
+                    file.truncate(pos)  # shrinking needs no space
+                    raise
         except OSError as error:
             raise storage_fault(error, "writing", path) from error
         self._dirty.add(path)
@@ -189,14 +192,15 @@ def read_record(path: Path, pos: int, magic: bytes, key: bytes = b"", trailer: i
     """
     start = pos - HEADER_SIZE
     try:
-        with path.open("rb", buffering=0) as file:
-            head = xor_bytes(os.pread(file.fileno(), HEADER_SIZE, start), key, start) if start >= 0 else b""
+        with path.open("rb") as file:
+            file.seek(max(start, 0))
+            head = xor_bytes(file.read(HEADER_SIZE), key, start) if start >= 0 else b""
             size = int.from_bytes(head[4:], "little")
             if head[:4] != magic or size > MAX_RECORD_SIZE:
                 raise LocalFault(
                     f"There is no record at {pos} in {path}: the file is damaged; start with --reindex to rebuild"
                 )
-            data = os.pread(file.fileno(), size + trailer, pos)
+            data = file.read(size + trailer)
     except OSError as error:
         raise storage_fault(error, "reading", path) from error
     if len(data) != size + trailer:
@@ -225,16 +229,16 @@ def scan_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Ite
     does. Memory stays at one chunk, whatever the file's size.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             buf, base = b"", pos  # buf holds the file from base on
 
             def need(start: int, count: int) -> bytes:
                 nonlocal buf, base
                 if start < base or start + count > base + len(buf):
                     base = start
-                    buf = xor_bytes(os.pread(descriptor, max(count, min(_SCAN_CHUNK, size - start)), start), key, start)
+                    file.seek(start)
+                    buf = xor_bytes(file.read(max(count, min(_SCAN_CHUNK, size - start))), key, start)
                 return buf[start - base : start - base + count]
 
             while pos + HEADER_SIZE <= size:
