@@ -10,9 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
-from yarl import URL
 
 from chain.primitives.errors import UserError
 
@@ -48,14 +48,21 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         try:
-            parsed = URL(self.url)
+            parts = urlsplit(self.url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            parsed = URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+            usable = False
+        if not usable:
             raise UserError(f"'{self.url}' is not an RPC address: write it like http://127.0.0.1:8332")
 
+    @property
+    def address(self) -> str:
+        """The URL without user and password, which belong in a header and in no message."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
     def __str__(self) -> str:
-        return str(URL(self.url).with_user(None).with_password(None)).rstrip("/")
+        return self.address.rstrip("/")
 
     def authorization(self) -> str | None:
         """The Authorization header. Raises NodeUnreachable while there is no cookie: the node writes it when it
@@ -69,8 +76,8 @@ class Endpoint:
                 reason = error.strerror if isinstance(error, OSError) else "not text"
                 message = f"cannot read the node's cookie {self.cookie} ({reason}): is it running?"
                 raise NodeUnreachable(message) from None
-        url = URL(self.url)
-        return _basic(f"{url.user}:{url.password or ''}") if url.user else None
+        parts = urlsplit(self.url)
+        return _basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}") if parts.username else None
 
 
 class NodeClient:
@@ -97,13 +104,12 @@ class NodeClient:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         body = json.dumps({"jsonrpc": "1.0", "id": next(_numbers), "method": method, "params": list(params)})
-        url = URL(self.endpoint.url)
         headers = {"Content-Type": "application/json"}
         if (authorization := self.endpoint.authorization()) is not None:
             headers["Authorization"] = authorization
         try:
             async with self._session.post(
-                url.with_user(None).with_password(None),
+                self.endpoint.address,
                 data=body,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=10),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -274,3 +275,10 @@ def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_urls_are_refused(url: str) -> None:
     with pytest.raises(UserError, match="is not an RPC address"):
         Endpoint(url)
+
+
+def test_a_password_in_the_url_is_used_and_never_shown() -> None:
+    endpoint = Endpoint("http://me:s%40cret@127.0.0.1:8332/")
+    assert endpoint.authorization() == "Basic " + base64.b64encode(b"me:s@cret").decode()
+    assert endpoint.address == "http://127.0.0.1:8332/"
+    assert "cret" not in str(endpoint)
