@@ -7,7 +7,9 @@ it happens again, since then it may be our own line).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from chain.interfaces import HeaderInfo
 from chain.primitives.types import BlockHash, hash_to_hex
@@ -36,6 +38,8 @@ class BlockDownload:
         self._ctx = ctx
         self._node = ctx.node
         self._in_flight: dict[BlockHash, list[int]] = {}  #: ids of the peers asked, first asked first
+        #: blocks that have come and are with the chain, which has not stored them yet: nobody else is to be asked
+        self.processing: Counter[BlockHash] = Counter()
         self.stalling_timeout_s: float = BLOCK_STALLING_TIMEOUT_DEFAULT_S
         self._last_look: dict[int, float] = {}
         self.use_compact: Callable[[Peer], bool] = lambda peer: False
@@ -81,6 +85,18 @@ class BlockDownload:
         if block_hash in self._in_flight and not self._in_flight[block_hash]:
             del self._in_flight[block_hash]
         self.look_again()
+
+    @contextmanager
+    def with_the_chain(self, block_hash: BlockHash) -> Iterator[None]:
+        """While this lasts, the block is being judged."""
+        self.processing[block_hash] += 1
+        try:
+            yield
+        finally:
+            self.processing[block_hash] -= 1
+            if not self.processing[block_hash]:
+                del self.processing[block_hash]
+            self.look_again()
 
     def forget(self, peer: Peer) -> None:
         """The peer is gone: others may be asked for its blocks."""
@@ -143,7 +159,7 @@ class BlockDownload:
         if best.hash == tip.hash:
             return [], None
         # the window is one longer than what we request: reaching that one shows that only the missing blocks hold us up
-        limit = len(self._in_flight) + budget + 1
+        limit = len(self._in_flight) + len(self.processing) + budget + 1
         missing = self._node.missing_blocks(best.hash, limit, window=BLOCK_DOWNLOAD_WINDOW + 1)
         if not missing:
             return [], None
@@ -155,9 +171,13 @@ class BlockDownload:
                 break
             if not peer.serves_witnesses and header.height >= self._node.params.segwit_height:
                 break
+            if header.hash in self.processing:
+                continue
             asked = self._in_flight.get(header.hash)
             if asked:
                 waiting_for = asked[0] if waiting_for is None else waiting_for
+                continue
+            if header.hash in self.processing:
                 continue
             if header.height > window_end:
                 if not wanted and waiting_for is not None and waiting_for != peer.id:
@@ -202,16 +222,16 @@ class BlockDownload:
         tip = self._node.tip()
         if not self.can_direct_fetch() or last.failed or tip.chainwork > last.chainwork:
             return
-        missing = self._node.missing_blocks(last.hash, MAX_BLOCKS_IN_TRANSIT_PER_PEER + len(self._in_flight) + 1)
-        if not missing or missing[0].height + MAX_BLOCKS_IN_TRANSIT_PER_PEER < last.height:
-            if missing:
-                log.net.debug("Large reorg, won't direct fetch to %s (%d)", hash_to_hex(last.hash), last.height)
-            return
-        budget = MAX_BLOCKS_IN_TRANSIT_PER_PEER - len(peer.sync.in_flight)
         segwit_height = self._node.params.segwit_height
-        wanted = [
-            h for h in missing if h.hash not in self._in_flight and (peer.serves_witnesses or h.height < segwit_height)
-        ][: max(budget, 0)]
+        most = MAX_BLOCKS_IN_TRANSIT_PER_PEER + 1
+        missing = self._node.missing_blocks(last.hash, most + 1 + len(self._in_flight) + len(self.processing))
+        wanted = [h for h in missing if h.hash not in self._in_flight and h.hash not in self.processing]
+        if len(wanted) > most:  # far behind, although our tip is recent: the window does that better
+            log.net.debug("Large reorg, won't direct fetch to %s (%d)", hash_to_hex(last.hash), last.height)
+            return
+        if not peer.serves_witnesses:
+            wanted = [h for h in wanted if h.height < segwit_height]
+        wanted = wanted[: max(MAX_BLOCKS_IN_TRANSIT_PER_PEER - len(peer.sync.in_flight), 0)]
         if not wanted:
             return
         if len(wanted) > 1:

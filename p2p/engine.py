@@ -363,7 +363,12 @@ class Engine:
         self._sources.setdefault(block_hash, (peer.id, answers_for_it))
         while len(self._sources) > MAX_BLOCK_SOURCES:
             del self._sources[next(iter(self._sources))]
-        outcome = await self._node.process_block(raw, requested=requested)
+        with self.download.with_the_chain(block_hash):
+            self.download.processing.add(block_hash)
+        try:
+            outcome = await self._node.process_block(raw, requested=requested)
+        finally:
+            self.download.processing.discard(block_hash)
         verdict = outcome.verdict
         if verdict == Verdict.ACCEPTED:
             peer.last_block = self._ctx.clock()

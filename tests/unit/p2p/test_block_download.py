@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from chain.interfaces import HeadersOutcome
+from chain.interfaces import BlockOutcome, HeadersOutcome
 from chain.primitives.block import Block
 from p2p.constants import Services
 from p2p.messages import BlockMessage, GetData, Headers, Inv, InvMessage, Ping
@@ -206,6 +206,28 @@ def test_the_sender_of_headers_is_asked_before_others_who_know_them(rng: random.
         await show_headers(sender, blocks)
         assert asked(sender) == [b.hash for b in blocks]
         assert asked(other) == []
+
+    simulate(rng, body)
+
+
+def test_a_block_that_is_with_the_chain_is_asked_of_nobody(rng: random.Random) -> None:
+    async def body(net: SimNet, host: SimHost) -> None:
+        host.node.extend(1, time=int(net.now) - 60)
+        blocks = future_blocks(host, 2, int(net.now) - 50)
+        sender, other = [await ready(Script(net, host)) for _ in range(2)]
+        for peer in (sender, other):
+            await show_headers(peer, blocks)
+        process = host.node.process_block
+
+        async def slowly(raw: bytes, *, requested: bool) -> BlockOutcome:
+            await net.run(3)  # everybody is looked at many times
+            return await process(raw, requested=requested)
+
+        host.node.process_block = slowly  # type: ignore[method-assign]
+        await sender.say(BlockMessage(blocks[0].raw))
+        assert host.node.tip().hash == blocks[0].hash
+        assert asked(other) == []
+        assert not host.engine.download.processing
 
     simulate(rng, body)
 
