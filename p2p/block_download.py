@@ -171,8 +171,6 @@ class BlockDownload:
                 break
             if not peer.serves_witnesses and header.height >= self._node.params.segwit_height:
                 break
-            if header.hash in self.processing:
-                continue
             asked = self._in_flight.get(header.hash)
             if asked:
                 waiting_for = asked[0] if waiting_for is None else waiting_for

@@ -364,11 +364,7 @@ class Engine:
         while len(self._sources) > MAX_BLOCK_SOURCES:
             del self._sources[next(iter(self._sources))]
         with self.download.with_the_chain(block_hash):
-            self.download.processing.add(block_hash)
-        try:
             outcome = await self._node.process_block(raw, requested=requested)
-        finally:
-            self.download.processing.discard(block_hash)
         verdict = outcome.verdict
         if verdict == Verdict.ACCEPTED:
             peer.last_block = self._ctx.clock()
