@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from chain.index import BlockIndexEntry
 from chain.params import NetworkParams, Retargeting
 from chain.primitives.target import decode_nbits, nbits_from_target, target_from_nbits
@@ -18,11 +20,14 @@ _ASERT_CUBE = 5_127
 _ASERT_SHIFT = 48
 
 
+_target = lru_cache(maxsize=1024)(target_from_nbits)  # a chain repeats its nBits
+
+
 def check_proof_of_work(block_hash: bytes, nbits: int, params: NetworkParams) -> bool:
     """Whether the hash (internal order) meets the target that `nbits` stands for and that target is one the network
     allows.
     """
-    target = target_from_nbits(nbits)
+    target = _target(nbits)
     return target is not None and target <= params.pow_limit and int.from_bytes(block_hash, "little") <= target
 
 
