@@ -98,8 +98,7 @@ def draft_payment(
     """Choose coins and change for payments of (script, satoshi). UserError says what cannot be done and why."""
     outputs = tuple(TxOut(Amount(value), script) for script, value in payments)
     _check_outputs(wallet, outputs)
-    kind = _change_kind(script for script, _ in payments)
-    owner, change_script = wallet.peek_script(kind, CHANGE)
+    owner, change_script = wallet.peek_script(_change_kind(wallet, outputs), CHANGE)
     request = Request(outputs, fee_rate_sat_per_kvb, change_script, change_spend_weight=_input_weight(change_script))
     rng = rng or random.Random(secrets.randbits(64))
     selection, coins = _select(wallet, request, rng)
@@ -142,7 +141,7 @@ def draft_bump(wallet: Wallet, txid: Txid, fee_rate_sat_per_kvb: int, *, allow_h
     outputs = tuple(out for out in entry.tx.outputs if change is None or out.script_pubkey != change[1])
     if change is not None and not outputs:  # a payment to ourselves: keep the first output as the payment
         outputs, change = entry.tx.outputs[:1], None
-    owner, change_script = change or wallet.peek_script(_change_kind(o.script_pubkey for o in outputs), CHANGE)
+    owner, change_script = change or wallet.peek_script(_change_kind(wallet, outputs), CHANGE)
     rng = random.Random(secrets.randbits(64))
     minimum = old_fee + fee_for_weight(entry.tx.weight, INCREMENTAL_FEE_RATE_SAT_PER_KVB)
     rate = fee_rate_sat_per_kvb
@@ -236,10 +235,12 @@ def _check_fee(fee: int, amount: int, rate: int, allowed: bool) -> None:
         raise UserError(f"the fee of {format_amount(fee)} is more than a quarter of what arrives: {hint}")
 
 
-def _change_kind(scripts: Iterable[bytes]) -> str:
+def _change_kind(wallet: Wallet, outputs: Iterable[TxOut]) -> str:
     """The account for change: like the recipients, so that change does not stand out (as Core does)."""
-    kinds = [classify(script)[0] for script in scripts]
-    return "bip86" if kinds and all(kind is ScriptType.WITNESS_V1_TAPROOT for kind in kinds) else "bip84"
+    taproot = all(classify(out.script_pubkey)[0] is ScriptType.WITNESS_V1_TAPROOT for out in outputs)
+    kinds = list(wallet.descriptors())
+    wanted = "bip86" if taproot else "bip84"
+    return wanted if wanted in kinds else kinds[0]
 
 
 def _input_weight(script: bytes) -> int:

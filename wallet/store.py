@@ -156,11 +156,17 @@ class WalletStore:
                 "SELECT payload FROM sealed WHERE id = ?", (self._vault.record_id("sealed", name),)
             ).fetchone()
         if row is None:
-            raise UserError("this wallet holds no keys: it can watch but not sign")
+            raise UserError("this wallet watches and holds no keys: draft with --unsigned, sign where the keys are")
         kind, stored_name, value = _load(self._vault.open(self._vault.record_id("sealed", name), row[0]))
         if (kind, stored_name) != ("sealed", name):
             raise LocalFault("the wallet file is damaged: restore the wallet from its words")
         return dict(value)
+
+    def has_sealed(self, name: str) -> bool:
+        """Whether a secret is there at all."""
+        with _file_errors(self.path):
+            record_id = self._vault.record_id("sealed", name)
+            return self._db.execute("SELECT 1 FROM sealed WHERE id = ?", (record_id,)).fetchone() is not None
 
     def refresh(self) -> bool:
         """Read what other processes wrote since; whether there was anything."""

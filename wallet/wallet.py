@@ -16,8 +16,8 @@ from chain.primitives.errors import UserError
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, Txid, hash_from_hex, hash_to_hex
 from chain.script.addresses import encode_address
-from wallet.descriptors import Descriptor, Expansion, parse_descriptor
-from wallet.keys import HARDENED, ExtendedPrivateKey
+from wallet.descriptors import Descriptor, Expansion, SingleKey, parse_descriptor
+from wallet.keys import HARDENED, ExtendedPrivateKey, ExtendedPublicKey
 from wallet.ledger import Balance, Coin, Entry, HistoryItem, Ledger, Owner, TxState, conflicts_of, is_immature, settle
 from wallet.mnemonic import entropy_from_mnemonic, normalize, seed_from_mnemonic
 from wallet.store import Value, WalletStore
@@ -101,20 +101,30 @@ class Wallet:
         entropy_from_mnemonic(words)
         words = normalize(words)
         master = ExtendedPrivateKey.from_seed(seed_from_mnemonic(words, passphrase))
-        records: dict[tuple[str, str], Value] = {
-            ("meta", "wallet"): {
-                "network": params.name,
-                "created": int(clock()),
-                "fingerprint": master.fingerprint.hex(),
-                "gap_limit": gap_limit,
-                "birthday_height": birthday_height,
-            }
-        }
-        for kind in ACCOUNT_KINDS:
-            receive, change = account_descriptors(master, kind, params)
-            records[("account", kind)] = {"receive": receive, "change": change, "next": [0, 0]}
-        sealed = {"mnemonic": {"words": words, "passphrase": passphrase}}
+        accounts = {kind: account_descriptors(master, kind, params) for kind in ACCOUNT_KINDS}
+        sealed: dict[str, Value] = {"mnemonic": {"words": words, "passphrase": passphrase}}
+        records = _first_records(params, master.fingerprint, accounts, birthday_height, gap_limit, int(clock()))
         store = WalletStore.create(path, password, records=records, sealed=sealed, cost=cost)
+        return cls(store, params, clock)
+
+    @classmethod
+    def create_watching(
+        cls,
+        path: Path,
+        params: NetworkParams,
+        password: str,
+        exported: str,
+        *,
+        birthday_height: int = 0,
+        gap_limit: int = GAP_LIMIT,
+        cost: KdfCost | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Wallet:
+        """A wallet without keys from what `export` prints: public descriptors, one a line. It sees everything and
+        drafts payments, which the wallet with the keys signs."""
+        fingerprint, accounts = parse_exported(exported, params)
+        records = _first_records(params, fingerprint, accounts, birthday_height, gap_limit, int(clock()))
+        store = WalletStore.create(path, password, records=records, sealed={}, cost=cost)
         return cls(store, params, clock)
 
     @classmethod
@@ -149,6 +159,11 @@ class Wallet:
     def fingerprint(self) -> bytes:
         """Of the master key: tells wallets apart without telling anything else."""
         return bytes.fromhex(self.meta["fingerprint"])
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it holds keys; False for one that watches."""
+        return self.store.has_sealed("mnemonic")
 
     def words(self) -> str:
         """The backup. Show it to nobody but the owner."""
@@ -465,6 +480,55 @@ def account_descriptors(
     text = f"{function}({origin}{key.to_text(params.addresses)}/%d/*)"
     receive, change = (parse_descriptor(text % branch, params.addresses).to_text() for branch in (RECEIVE, CHANGE))
     return receive, change
+
+
+def parse_exported(text: str, params: NetworkParams) -> tuple[bytes, dict[str, tuple[str, str]]]:
+    """(master fingerprint, account kind to (receive, change) descriptors) from exported lines, checksums required.
+    UserError says what is missing or not what this wallet exports."""
+    found: dict[str, dict[int, str]] = {}
+    bases = set()
+    kinds = {function: kind for kind, (_, function) in ACCOUNT_KINDS.items()}
+    for line in text.split():
+        descriptor = parse_descriptor(line, params.addresses, require_checksum=True)
+        node = descriptor.node
+        kind = kinds.get(node.name) if isinstance(node, SingleKey) else None
+        if kind is None or len(node.keys) != 1:
+            raise UserError("only what `pickaxe wallet export` prints can be watched: wpkh() and tr() of one key each")
+        key = node.keys[0]
+        plain = not isinstance(key.key, ExtendedPublicKey) or key.origin is None or key.wildcard != "*"
+        if plain or key.path not in ((RECEIVE,), (CHANGE,)):
+            raise UserError("a watched descriptor has an origin and a public key, and ends in /0/* or /1/*")
+        if key.origin is not None:
+            bases.add(key.origin.fingerprint)
+        found.setdefault(kind, {})[key.path[0]] = descriptor.to_text()
+    if not found or any(set(branches) != {RECEIVE, CHANGE} for branches in found.values()):
+        raise UserError("descriptors are missing: give all lines that `pickaxe wallet export` printed")
+    if len(bases) != 1:
+        raise UserError("the descriptors are of different wallets")
+    return bases.pop(), {kind: (branches[RECEIVE], branches[CHANGE]) for kind, branches in found.items()}
+
+
+def _first_records(
+    params: NetworkParams,
+    fingerprint: bytes,
+    accounts: Mapping[str, tuple[str, str]],
+    birthday_height: int,
+    gap_limit: int,
+    created: int,
+) -> dict[tuple[str, str], Value]:
+    """What a new file holds besides its secrets."""
+    records: dict[tuple[str, str], Value] = {
+        ("meta", "wallet"): {
+            "network": params.name,
+            "created": created,
+            "fingerprint": fingerprint.hex(),
+            "gap_limit": gap_limit,
+            "birthday_height": birthday_height,
+        }
+    }
+    for kind, (receive, change) in accounts.items():
+        records[("account", kind)] = {"receive": receive, "change": change, "next": [0, 0]}
+    return records
 
 
 def wallet_path(datadir: Path, network: str, name: str) -> Path:

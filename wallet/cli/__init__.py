@@ -22,6 +22,7 @@ def wallet() -> None:
 for command in (
     setup.create,
     setup.restore,
+    setup.watch,
     setup.list_wallets,
     money.address,
     money.balance,

@@ -35,6 +35,8 @@ def send(address: str, amount: str, fee_rate: str | None, yes: bool, allow_high_
     value = None if amount.strip().lower() == "all" else _amount(amount)
     with options.open_wallet() as opened:
         script = spend.parse_destination(address, opened)
+        if not unsigned:
+            _require_keys(opened)
 
         async def work() -> None:
             async with RpcClient(options.node_address()) as rpc:
@@ -66,6 +68,7 @@ def bumpfee(txid: str, fee_rate: str, yes: bool, allow_high_fee: bool) -> None:
     rate = spend.parse_fee_rate(fee_rate)
     wanted = _txid(txid)
     with options.open_wallet() as opened:
+        _require_keys(opened)
 
         async def work() -> None:
             async with RpcClient(options.node_address()) as rpc:
@@ -177,6 +180,11 @@ def broadcast_command(file: Path) -> None:
         emit({"txid": txid_hex})
     else:
         click.echo(txid_hex)
+
+
+def _require_keys(opened: Wallet) -> None:
+    if not opened.can_sign:
+        raise UserError("this wallet watches and holds no keys: draft with --unsigned, sign where the keys are")
 
 
 async def _finish(opened: Wallet, rpc: RpcClient, draft: spend.Draft, yes: bool) -> None:

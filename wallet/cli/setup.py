@@ -21,10 +21,11 @@ from wallet.cli.options import (
 )
 from wallet.mnemonic import WORD_COUNTS, complete_words, entropy_from_mnemonic, generate
 from wallet.sync import NodeError, RpcClient, RpcError
-from wallet.wallet import GAP_LIMIT, Wallet
+from wallet.wallet import GAP_LIMIT, Wallet, parse_exported
 
 REORG_MARGIN = 100  #: a new wallet scans this many blocks before the tip, in case the tip is reorganised away
 MAX_WORDS_BYTES = 2_000
+MAX_EXPORT_BYTES = 20_000
 
 
 @click.command()
@@ -104,6 +105,26 @@ def restore(words_file: Path | None, passphrase_file: Path | None, birthday: int
     note(f"Wallet '{options.name}' is in {path}. `pickaxe wallet sync` finds its coins.")
 
 
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--birthday", type=click.IntRange(0), default=0, help="First block that can concern it [default: 0].")
+@common_options
+def watch(file: Path, birthday: int) -> None:
+    """Make a wallet without keys from FILE, what `export` printed ('-' for standard input). It sees all and cannot
+    sign."""
+    options = settings()
+    path = options.path()
+    exported = _read_text(None if str(file) == "-" else file, MAX_EXPORT_BYTES)
+    if path.exists():
+        raise UserError(f"a wallet '{options.name}' exists already ({path}): choose another name with --wallet")
+    parse_exported(exported, options.params())
+    password = options.new_password()
+    Wallet.create_watching(path, options.params(), password, exported, birthday_height=birthday).close()
+    if options.as_json:
+        emit({"wallet": options.name, "path": str(path), "network": options.params().name})
+    note(f"Wallet '{options.name}' is in {path}. It watches; `send --unsigned` drafts what the keys' own wallet signs.")
+
+
 @click.command("list")
 @common_options
 def list_wallets() -> None:
@@ -181,22 +202,27 @@ def _numbered(text: str) -> str:
 
 
 def _read_words(file: Path | None) -> str:
-    if file is not None:
-        try:
-            with file.open("rb") as opened:
-                raw = opened.read(MAX_WORDS_BYTES + 1)
-        except OSError as error:
-            raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    elif sys.stdin.isatty():
+    if file is None and sys.stdin.isatty():
         return str(click.prompt("The words of the backup, in order", default="", show_default=False, err=True))
-    else:
-        raw = sys.stdin.buffer.read(MAX_WORDS_BYTES + 1)
-    if len(raw) > MAX_WORDS_BYTES:
-        raise UserError("that is too much text for 24 words")
+    return _read_text(file, MAX_WORDS_BYTES)
+
+
+def _read_text(file: Path | None, limit: int) -> str:
+    """A small file, or standard input for None."""
+    try:
+        if file is None:
+            raw = sys.stdin.buffer.read(limit + 1)
+        else:
+            with file.open("rb") as opened:
+                raw = opened.read(limit + 1)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    if len(raw) > limit:
+        raise UserError(f"{file or 'standard input'} holds too much text for that")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise UserError("the words are not UTF-8 text") from error
+        raise UserError(f"{file or 'standard input'} is not UTF-8 text") from error
 
 
 def _node_height(options: Settings) -> int:

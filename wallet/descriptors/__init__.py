@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wallet.descriptors.checksum import DescriptorError, add_checksum, descriptor_checksum
 from wallet.descriptors.key_expression import DerivedKey, KeyExpression, KeyOrigin
-from wallet.descriptors.nodes import Descriptor, Expansion, taproot_output_key
+from wallet.descriptors.nodes import Descriptor, Expansion, SingleKey, taproot_output_key
 from wallet.descriptors.parser import parse_descriptor, parse_multipath
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Expansion",
     "KeyExpression",
     "KeyOrigin",
+    "SingleKey",
     "add_checksum",
     "descriptor_checksum",
     "parse_descriptor",

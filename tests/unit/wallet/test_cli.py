@@ -116,13 +116,19 @@ def test_the_whole_way(node: Node, tmp_path: Path) -> None:
 
 def test_offline_signing(node: Node, tmp_path: Path) -> None:
     online, offline = Cli(tmp_path / "online", node), Cli(tmp_path / "offline")
-    for cli in (online, offline):
-        cli.ok("restore", stdin=WORDS)
+    offline.ok("restore", stdin=WORDS)
+    exported = offline.ok("export")
+    assert "descriptors are missing" in online.fails("watch", "-", stdin=exported.split("\n")[0])
+    assert "checksum" in online.fails("watch", "-", stdin=exported.replace("/0/*", "/1/*"))
+    online.ok("watch", "-", stdin=exported)
+    assert online.ok("export") == exported
     node.pay(decode_address(online.ok("address"), REGTEST), COIN)
     node.mine(1)
     target = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
     psbt = online.ok("send", target, "0.25", "--fee-rate", "1", "--unsigned")
     assert not node.mempool
+    assert "holds no keys" in online.fails("send", target, "0.25", "--fee-rate", "1", "--yes")
+    assert "holds no keys" in online.fails("words", "--yes")
     (tmp_path / "p.psbt").write_text(psbt)
     signed = offline.ok("sign", str(tmp_path / "p.psbt"), "--yes")
     txid = online.ok("broadcast", "-", stdin=signed)

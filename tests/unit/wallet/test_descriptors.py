@@ -157,6 +157,12 @@ def test_bip86_account() -> None:
     assert expansion.internal_key.hex() == "cc8a4bc64d897bddc5fbc2f670f7a8ba0b386779106cf1223c6fc5d7cd6fc115"
 
 
+def test_coin_types_keep_chains_apart() -> None:
+    master = ExtendedPrivateKey.from_seed(seed_from_mnemonic(WORDS))
+    for name, coin_type in (("bitcoin", 0), ("pickaxe", 1885954923), ("dev", 1), ("regtest", 1), ("testnet4", 1)):
+        assert f"[73c5da0a/84h/{coin_type}h/0h]" in account_descriptors(master, "bip84", network(name))[0]
+
+
 def test_fixed_scripts() -> None:
     assert script("raw(51)") == "51"
     assert script("raw()") == ""
