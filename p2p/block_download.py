@@ -1,6 +1,6 @@
 """Which blocks to ask which peer for. Source: Core's FindNextBlocksToDownload and the timeouts in SendMessages.
 
-Up to 16 blocks are in flight from each peer, at most 1,024 above the last block that we have in common with its
+Up to 16 blocks are in flight from each peer, at most 1,024 above the last block that is here with all before it on its
 chain. When the window cannot move because of one peer's missing block, that peer is given two seconds (doubling when
 it happens again, since then it may be our own line).
 """
@@ -163,7 +163,8 @@ class BlockDownload:
         missing = self._node.missing_blocks(best.hash, limit, window=BLOCK_DOWNLOAD_WINDOW + 1)
         if not missing:
             return [], None
-        window_end = self._fork_height(best, missing[0]) + BLOCK_DOWNLOAD_WINDOW
+        # everything below the first missing block is here, connected or not
+        window_end = missing[0].height - 1 + BLOCK_DOWNLOAD_WINDOW
         wanted: list[HeaderInfo] = []
         waiting_for: int | None = None
         for header in missing:
@@ -187,22 +188,6 @@ class BlockDownload:
             if len(wanted) == budget:
                 break
         return wanted, None
-
-    def _fork_height(self, best: HeaderInfo, first_missing: HeaderInfo) -> int:
-        """Height of the last block of the active chain on the way to `best`."""
-        tip = self._node.tip()
-        low, high = 0, min(int(tip.height), int(first_missing.height) - 1)
-        ours = self._node.ancestor(best.hash, high)
-        if ours is not None and ours.in_active_chain:
-            return high
-        while low < high:
-            middle = (low + high + 1) // 2
-            header = self._node.ancestor(best.hash, middle)
-            if header is not None and header.in_active_chain:
-                low = middle
-            else:
-                high = middle - 1
-        return low
 
     def _request(self, peer: Peer, headers: list[HeaderInfo], *, compact: bool = False) -> None:
         kind = MSG_BLOCK | (MSG_WITNESS_FLAG if peer.serves_witnesses else 0)
