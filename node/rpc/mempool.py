@@ -254,7 +254,7 @@ def check_burn(tx: Transaction, limit: int) -> None:
             burns = True
         if burns:
             raise RpcError(
-                Code.VERIFY_REJECTED, "Unspendable output exceeds maximum configured by user (maxburnamount)"
+                Code.VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)"
             )
 
 
