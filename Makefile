@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PACKAGES := chain miner wallet p2p node tests benchmarks
 ARGS ?=
 
-.PHONY: help run install install-dev test check format lint types imports soak fuzz bench lock clean
+.PHONY: help run install install-dev test check format lint types imports soak fuzz bench pictures lock clean
 
 help:           ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ fuzz: install-dev    ## differential fuzzing against libbitcoinkernel until the 
 
 bench: install-dev   ## every benchmark, one table each
 	for name in hash_cpu connect_blocks; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+pictures: install-dev ## make the documentation's pictures from the real thing
+	$(BIN)/python -m docs.pictures
 
 lock: install-dev    ## resolve the dependencies of pyproject.toml anew
 	$(PIP) install uv

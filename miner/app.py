@@ -30,7 +30,8 @@ _SHARE_QUEUE = 1000  #: blocks waiting for submission; only an instant network c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiningOptions:
-    """What a run needs. `max_blocks`: stop after that many accepted; `pace_s`: least time between two blocks."""
+    """What a run needs. `max_blocks`: stop after that many accepted; `pace_s`: least time between two blocks;
+    `easiest_target`: offer no block that is easier than this, though the network might take it."""
 
     params: NetworkParams
     endpoints: Sequence[Endpoint]
@@ -38,6 +39,7 @@ class MiningOptions:
     max_blocks: int | None = None
     pace_s: float = 0.0
     version_rolling: bool = True
+    easiest_target: int | None = None
 
 
 async def run_miner(options: MiningOptions, devices: Sequence[HashDevice], display: Display) -> Report:
@@ -64,6 +66,7 @@ class _Run:
             on_job=self._take_job,
             on_message=display.message,
             version_rolling=options.version_rolling,
+            easiest_target=options.easiest_target,
         )
         self._in_submission: set[bytes] = set()  # parents of blocks that the node has not answered yet
         self._next_start = 0.0  # when the pace allows the next job

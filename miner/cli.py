@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chain.params import NETWORKS, NetworkParams, load_network, network
+from chain.primitives.target import target_of_difficulty
 
 _SMALLEST_REPORTED_RATE = 1e-9
 
@@ -34,6 +35,12 @@ _SMALLEST_REPORTED_RATE = 1e-9
     metavar="SECONDS",
     help="Least time between two blocks, for networks without difficulty.",
 )
+@click.option(
+    "--min-difficulty",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="D",
+    help="Offer no block easier than this, on networks that would take one.",
+)
 @click.option("--no-version-rolling", is_flag=True, help="Leave the header's version bits (BIP320) alone: slower.")
 @click.option("--quiet", is_flag=True, help="Log lines instead of the live screen.")
 @click.option("--json", "as_json", is_flag=True, help="Lines of JSON instead: counters twice a second, and messages.")
@@ -48,6 +55,7 @@ def mine(
     threads: int | None,
     blocks: int | None,
     pace: float,
+    min_difficulty: float | None,
     no_version_rolling: bool,
     quiet: bool,
     as_json: bool,
@@ -84,6 +92,7 @@ def mine(
         payout=payout,
         max_blocks=blocks,
         pace_s=pace,
+        easiest_target=None if min_difficulty is None else target_of_difficulty(min_difficulty),
         version_rolling=not no_version_rolling,
     )
 

@@ -46,6 +46,12 @@ def work_from_nbits(nbits: int) -> Work:
     return Work(0) if target is None else work_from_target(target)
 
 
+def target_of_difficulty(value: float) -> Target:
+    """The target that is `value` (> 0) times as hard as difficulty 1, kept within 256 bits."""
+    numerator, denominator = value.as_integer_ratio()
+    return Target(min(DIFFICULTY_1_TARGET * denominator // numerator, (1 << 256) - 1))
+
+
 def difficulty(nbits: int) -> float:
     """Difficulty relative to Bitcoin's easiest target (0x1d00ffff), by Core's own order of roundings
     (rpc/blockchain.cpp)."""

@@ -48,6 +48,7 @@ class TemplateSource:
 
     `on_job(job)`: mine this instead of whatever was mined before; None: stop, there is no valid work.
     `on_message(text)`: one line for the user, each only when something changes.
+    `easiest_target`: offer only blocks at least this hard, whatever the network would take.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TemplateSource:
         on_job: Callable[[Job | None], None],
         on_message: Callable[[str], None],
         version_rolling: bool = True,
+        easiest_target: int | None = None,
     ) -> None:
         if params.signet_challenge is not None:
             raise UserError(f"blocks of network '{params.name}' must be signed by its operators: it cannot be mined")
@@ -68,6 +70,7 @@ class TemplateSource:
         self._on_job = on_job
         self._on_message = on_message
         self._version_rolling = version_rolling
+        self._easiest_target = easiest_target
         self._next_extranonce1 = int.from_bytes(os.urandom(EXTRANONCE1_SIZE))
         self._current = 0
         self._checked: set[int] = set()
@@ -160,6 +163,8 @@ class TemplateSource:
         self._next_extranonce1 = (self._next_extranonce1 + 1) % (1 << 8 * EXTRANONCE1_SIZE)
         extranonce1 = self._next_extranonce1.to_bytes(EXTRANONCE1_SIZE)
         job = job_from_template(answer, self._payout, version_rolling=self._version_rolling, extranonce1=extranonce1)
+        if self._easiest_target is not None:
+            job = job.no_easier_than(self._easiest_target)
         self._last_message = ""
         if self._announced != self._current:
             self._announced = self._current

@@ -8,7 +8,7 @@ versions; UnitSequence hands out each combination once.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chain.crypto.hashes import sha256d
@@ -17,6 +17,8 @@ from miner.device import NONCE_SPACE, HashJob
 from miner.work.coinbase import CoinbaseParts
 
 VERSION_ROLLING_MASK = 0x1FFFE000  #: BIP320: the 16 version bits that miners may use freely
+#: Own shares are counted from one per 2^28 hashes on: about one every ten seconds and core.
+OWN_SHARE_TARGET = 1 << 228
 #: an easy job is over before more versions than one per this many hashes pay for themselves
 _HASHES_PER_VERSION = 1 << 20
 
@@ -48,6 +50,11 @@ class Job:
     single_solution: bool
     origin: Any = None
     number: int = field(default_factory=lambda: next(_job_numbers))
+
+    def no_easier_than(self, target: int) -> Job:
+        """The same job with blocks of our own choosing: at most this target, though the network would take more."""
+        harder = min(self.target, target)
+        return replace(self, target=harder, share_target=max(harder, OWN_SHARE_TARGET))
 
     def extranonce(self, extranonce2: int) -> bytes:
         """Both parts, as they stand in the coinbase."""

@@ -13,15 +13,13 @@ from chain.primitives.serialize import write_compact_size
 from chain.primitives.target import target_from_nbits
 from chain.primitives.types import ZERO_HASH, hash_from_hex
 from miner.work.coinbase import EXTRANONCE_SIZE, TAG, CoinbaseParts, build_coinbase, witness_commitment_script
-from miner.work.job import VERSION_ROLLING_MASK, Job
+from miner.work.job import OWN_SHARE_TARGET, VERSION_ROLLING_MASK, Job
 
 EXTRANONCE1_SIZE = 4
 #: Rules that a miner must know to build a valid block, marked so by the node (BIP9), and that we know.
 _KNOWN_REQUIRED_RULES = {"segwit"}
 #: Seconds that the time may be rolled past the template's. Versions are rolled first, so only a fast device comes here.
 _TIME_ROLL_S = 60
-#: Own shares are counted from one per this many hashes on: about one every ten seconds and core.
-_SHARE_HASHES = 1 << 28
 
 
 class BadTemplate(Exception):
@@ -92,7 +90,7 @@ def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, ext
             time + _TIME_ROLL_S, _integer(answer, "maxtime", 0, 0xFFFFFFFF) if "maxtime" in answer else 0xFFFFFFFF
         ),
         target=target,
-        share_target=max(target, (1 << 256) // _SHARE_HASHES),
+        share_target=max(target, OWN_SHARE_TARGET),
         coinbase=coinbase,
         merkle_branch=tuple(merkle_branch([ZERO_HASH, *txids], 0)),
         extranonce1=extranonce1 or os.urandom(EXTRANONCE1_SIZE),

@@ -26,9 +26,9 @@ from node.up.screen import LiveScreen, PlainScreen, summary
     "--pace",
     "pace_s",
     type=click.FloatRange(0, 600),
-    default=1.0,
+    default=2.0,
     show_default=True,
-    help="Least seconds between two blocks once coins can be spent.",
+    help="Mean seconds between two blocks once coins can be spent; 0: as fast as they are found.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads that mine.")
 @click.option("--plain", is_flag=True, help="Lines instead of a live screen [default where there is no terminal].")

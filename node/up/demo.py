@@ -15,6 +15,8 @@ from chain.consensus.constants import COINBASE_MATURITY
 from chain.consensus.subsidy import block_subsidy, total_subsidy
 from chain.params import NetworkParams, network
 from chain.primitives.errors import LocalFault, UserError
+from chain.storage.lock import DirectoryLock
+from miner.cpu.tuner import tuned
 from node.networks import network_dir
 from node.up.people import People
 from node.up.processes import Child, choose_port
@@ -26,6 +28,7 @@ NETWORK = "dev"
 START_TIMEOUT_S = 60.0
 REFRESH_S = 0.25
 PAYMENT_INTERVAL_S = 2.0
+HASHES_PER_DIFFICULTY = 1 << 32  #: expected, at difficulty 1
 
 
 class Screen(Protocol):
@@ -40,7 +43,7 @@ class Screen(Protocol):
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line says. `blocks`: stop after that many; `pace_s`: least time between two blocks."""
+    """What the command line says. `blocks`: stop after that many; `pace_s`: mean time between two blocks."""
 
     datadir: Path
     blocks: int | None
@@ -66,6 +69,7 @@ class Demo:
             logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--datadir {self._options.datadir} cannot be created: {error.strerror}") from error
+        lock = DirectoryLock(self._options.datadir)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
@@ -76,6 +80,7 @@ class Demo:
         finally:
             for child in reversed(self._children):
                 await child.stop()
+            lock.release()
 
     async def _run_parts(self, logs: Path) -> None:
         rpc_port = choose_port(self._params.rpc_port)
@@ -176,16 +181,24 @@ class Demo:
         self, payout: str, address: NodeAddress, logs: Path, blocks: int | None, pace_s: float
     ) -> None:
         log = logs / "miner.log"
-        arguments = ["mine", "--network", NETWORK, "--address", payout, "--json", "--pace", str(pace_s)]
-        arguments += [
-            "--rpc-url",
-            address.url,
-            "--rpc-cookie",
-            str(address.cookie),
+        arguments = [
+            "mine",
+            "--network",
+            NETWORK,
+            "--address",
+            payout,
+            "--json",
             "--threads",
             str(self._options.threads),
         ]
-        arguments += ["--blocks", str(blocks)] * (blocks is not None)
+        arguments += ["--rpc-url", address.url, "--rpc-cookie", str(address.cookie)]
+        if blocks is not None:
+            arguments += ["--blocks", str(blocks)]
+        if pace_s:
+            # Any hash makes a block on this network. Looking for harder ones instead gives blocks at about the pace
+            # and the miner something to do.
+            rate = (await asyncio.to_thread(tuned)).rate * self._options.threads
+            arguments += ["--min-difficulty", str(rate * pace_s / HASHES_PER_DIFFICULTY)]
         read_from = log.stat().st_size if log.exists() else 0
         miner = Child("miner", arguments, log)
         await self._start(miner)

@@ -70,8 +70,12 @@ class People:
             await synchronizer.sync()
 
     async def pay(self) -> Payment | None:
-        """One payment from whoever has more to spend; None while neither can pay."""
-        sender, receiver = sorted(NAMES, key=lambda name: -self.wallets[name].balance().confirmed)
+        """One payment, from one wallet or the other as chance and their purses decide; None while neither can pay."""
+        confirmed = [self.wallets[name].balance().confirmed for name in NAMES]
+        if not sum(confirmed):
+            return None
+        sender = self._rng.choices(NAMES, [min(value, 10 * COIN) for value in confirmed])[0]
+        receiver = next(name for name in NAMES if name != sender)
         wallet, other = self.wallets[sender], self.wallets[receiver]
         most = min(wallet.balance().confirmed // 2, MAX_PAYMENT)
         if most < COIN // 100:

@@ -23,11 +23,13 @@ class Child:
         self.name = name
         self.log = log
         self._arguments = arguments
+        self._log_start = 0
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it in a session of its own: Ctrl-C reaches us alone, and we stop the children in order."""
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -68,7 +70,7 @@ class Child:
         """The last line of its log, to tell the user why it ended."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - LAST_WORDS_BYTES))
+                file.seek(max(self._log_start, self.log.stat().st_size - LAST_WORDS_BYTES))
                 lines = file.read().decode(errors="replace").strip().splitlines()
         except OSError:
             lines = []

@@ -65,3 +65,11 @@ def test_easy_jobs_use_few_versions() -> None:
     unit = UnitSequence(dataclasses.replace(benchmark_job(), share_target=1 << 255)).take(64)
     assert unit is not None
     assert len(unit.hash_job.versions) == 1
+
+
+def test_blocks_can_be_held_to_a_harder_target_but_not_to_an_easier_one() -> None:
+    job = dataclasses.replace(benchmark_job(), target=1 << 250, share_target=1 << 250)
+    harder = job.no_easier_than(1 << 230)
+    assert (harder.target, harder.share_target) == (1 << 230, 1 << 230)
+    assert job.no_easier_than(1 << 255).target == 1 << 250
+    assert job.no_easier_than(1 << 200).share_target > 1 << 200  # shares go on being counted

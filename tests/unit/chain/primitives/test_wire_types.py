@@ -10,7 +10,14 @@ from chain.primitives.amount import COIN, MAX_MONEY, format_amount, parse_amount
 from chain.primitives.coin import coin_height, coin_is_coinbase, coin_script, coin_value, pack_coin
 from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import MAX_SIZE, MAX_U64, Reader, var_bytes, write_compact_size
-from chain.primitives.target import decode_nbits, difficulty, nbits_from_target, target_from_nbits, work_from_nbits
+from chain.primitives.target import (
+    decode_nbits,
+    difficulty,
+    nbits_from_target,
+    target_from_nbits,
+    target_of_difficulty,
+    work_from_nbits,
+)
 from chain.primitives.types import hash_from_hex, hash_to_hex, make_outpoint, split_outpoint
 
 
@@ -133,3 +140,10 @@ def test_hash_spellings() -> None:
     for bad in ("", "00" * 31, "zz" * 32):
         with pytest.raises(ValueError):
             hash_from_hex(bad)
+
+
+def test_target_of_a_difficulty() -> None:
+    assert target_of_difficulty(1.0) == 0xFFFF << 208
+    assert target_of_difficulty(2.0) == (0xFFFF << 208) // 2
+    assert target_of_difficulty(1e-30) == (1 << 256) - 1
+    assert difficulty(nbits_from_target(target_of_difficulty(0.001))) == pytest.approx(0.001, rel=1e-4)
