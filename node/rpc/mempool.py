@@ -253,9 +253,7 @@ def check_burn(tx: Transaction, limit: int) -> None:
         except ValueError:
             burns = True
         if burns:
-            raise RpcError(
-                Code.VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)"
-            )
+            raise RpcError(Code.VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)")
 
 
 @rpc(
