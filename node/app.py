@@ -16,6 +16,7 @@ from typing import Any, Final
 from chain.chainstate import Chainstate
 from chain.interfaces import HeaderInfo, MempoolTransaction, Verdict
 from chain.mempool.policy import DEFAULT_MIN_RELAY_FEE_RATE, MempoolLimits, MempoolPolicy
+from chain.indexes.transactions import TransactionIndex
 from chain.mempool.pool import Mempool
 from chain.params import NetworkParams
 from chain.primitives.errors import LocalFault, UserError
@@ -40,6 +41,7 @@ log = logging.getLogger("pickaxe.node")
 
 FAST_PRUNE_FILE_BYTES: Final = 0x10000  #: Core's -fastprune
 MAINTENANCE_S: Final = 60.0
+REBROADCAST_S: Final = 600.0  #: our own transactions that no peer has asked for yet are announced again
 FUTURE_TIP_MESSAGE: Final = (
     "The block database contains a block which appears to be from the future."
     " This may be due to your computer's date and time being set incorrectly."
@@ -102,6 +104,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._mocked = asyncio.Event()
+        self._next_rebroadcast = self._loop.time() + REBROADCAST_S
         self._log: NodeLog | None = None
         self._service: ChainService | None = None
         self._rpc: RpcServer | None = None
@@ -130,6 +133,7 @@ class Node:
             self._service, build_peer_config(self.config, self.params, self.folder), clock=self.clock
         )
         self._peers.network_active = self.config.network_active
+        self._peers.engine.transactions.on_served = self._service.transaction_served
         self._service.subscribe(self._peers)
         self._service.subscribe(_TipWatch(self._note_height))
         await self._peers.start()
@@ -175,8 +179,8 @@ class Node:
             log.warning("%s", warning)
         for name in self._log.unknown:
             log.warning("Unsupported logging category -debug=%s.", name)
-        if config.tx_index or config.block_filter_index or config.coin_stats_index:
-            log.warning("Optional indexes are not kept by this version; -txindex and its kin have no effect.")
+        if config.block_filter_index or config.coin_stats_index:
+            log.warning("-blockfilterindex and -coinstatsindex have no effect: this version keeps neither index.")
 
     def _need_log(self) -> NodeLog:
         if self._log is None:
@@ -245,7 +249,10 @@ class Node:
             max_block_file_size=FAST_PRUNE_FILE_BYTES if config.fast_prune else MAX_FILE_SIZE,
         )
         mempool = Mempool(chain, mempool_policy(config, self.params), self.clock)
-        return ChainWorker(chain, mempool, self.clock, notify)
+        worker = ChainWorker(chain, mempool, self.clock, notify)
+        if config.tx_index:
+            worker.tx_index = TransactionIndex(chain, self.folder / "indexes" / "txindex")
+        return worker
 
     def _check_tip(self) -> None:
         chain = self._need_service().worker.chain
@@ -315,6 +322,11 @@ class Node:
             log.info("Importing blocks file %s...", path)
             await self._import(_loader(path), f"Importing {path.name}")
         service = self._need_service()
+        index = service.worker.tx_index
+        if index is not None:
+            while not await service.call(index.catch_up):
+                log.debug("Syncing txindex with block chain from height %d", index.height)
+            log.info("txindex is enabled at height %d", index.height)
         self._note_height(service.tip().height)
         await service.call(self._load_mempool)
 
@@ -365,12 +377,20 @@ class Node:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._mocked.wait(), MAINTENANCE_S)
+            mocked = self._mocked.is_set()
             self._mocked.clear()
-            await self._maintain_once()
+            await self._maintain_once(mocked)
 
-    async def _maintain_once(self) -> None:
+    async def _maintain_once(self, mocked: bool) -> None:
         service = self._need_service()
         await service.call(service.worker.expire_mempool)
+        now = self._loop.time()
+        if self._peers is not None and (mocked or now >= self._next_rebroadcast):
+            self._next_rebroadcast = now + REBROADCAST_S
+            for txid in await service.call(lambda: list(service.worker.mempool.unbroadcast)):
+                waiting = service.transaction_by_txid(txid)
+                if waiting is not None:
+                    self._peers.relay_transaction(waiting.txid, waiting.wtxid)
         if self.config.prune_mib > 1:
             await service.call(self._prune)
 
@@ -411,6 +431,8 @@ class Node:
         try:
             if self.config.persist_mempool and worker.mempool.loaded and self.fault is None:
                 worker.save_mempool(self.folder / MEMPOOL_FILE)
+            if worker.tx_index is not None:
+                worker.tx_index.close()
         finally:
             worker.chain.close()
 

@@ -25,7 +25,7 @@ from chain.interfaces import (
 )
 from chain.params import NetworkParams
 from chain.primitives.errors import LocalFault
-from chain.primitives.types import BlockHash, Height, OutPoint, Work
+from chain.primitives.types import BlockHash, Height, OutPoint, Txid, Work
 from node.chain_worker import ChainWorker, Notice
 
 log = logging.getLogger("pickaxe.node")
@@ -268,6 +268,10 @@ class ChainService:
         except LocalFault as error:
             log.error("%s", error)
             return None
+
+    def transaction_served(self, txid: Txid) -> None:
+        """A peer asked for it: it is out, and need not be announced again."""
+        self.worker.mempool.unbroadcast.discard(txid)
 
     def transaction_by_txid(self, txid: bytes) -> MempoolTransaction | None:
         entry = self.worker.mempool.get(txid)

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from chain.chainstate import Chainstate
 from chain.consensus.errors import BlockResult, ConsensusError
 from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, HeaderTipChanged, TipChanged
 from chain.index import BlockIndexEntry
+from chain.indexes.transactions import TransactionIndex
 from chain.interfaces import BlockOutcome, HeaderInfo, HeadersOutcome, MempoolTransaction, TransactionOutcome, Verdict
 from chain.mempool.entries import AcceptResult, MempoolEntry, RemovedTx
 from chain.mempool.errors import MissingInputs, PolicyError, TransactionRefused, TxResult
@@ -65,12 +66,6 @@ class Notice:
     rejected: list[tuple[BlockHash, Verdict, str]] = field(default_factory=list)
 
 
-class TransactionLookup(Protocol):
-    """An index of confirmed transactions."""
-
-    def find(self, txid: bytes) -> tuple[Transaction, BlockIndexEntry] | None: ...
-
-
 class ChainWorker:
     """See the module. `notify` receives a Notice after each change; it is called in the writer thread."""
 
@@ -90,8 +85,7 @@ class ChainWorker:
         self._last_progress_log = 0.0
         self.connected_now: set[bytes] = set()  #: hashes of the blocks that the last `submit` connected
         self.extras: dict[str, object] = {}  #: what RPC keeps beside the chain, in its thread
-        self.tx_index: TransactionLookup | None = None
-        self.block_import = ""  #: what is being imported, for getblockchaininfo's readers
+        self.tx_index: TransactionIndex | None = None
 
     # ------------------------------------------------------------------ reads, safe from any thread
 
@@ -212,6 +206,8 @@ class ChainWorker:
                         ids.add(tx.txid)
                         ids.add(tx.wtxid)
                     self._recent.append(ids)
+                    if self.tx_index is not None:
+                        self.tx_index.connected(entry, block)
                 case BlockDisconnected(entry, _):
                     notice.disconnected.append(entry.hash)
                     self._recent.clear()

@@ -7,7 +7,7 @@ next block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from chain.interfaces import MempoolTransaction, TransactionOutcome, Verdict
 from chain.primitives.transaction import Transaction
@@ -58,6 +58,7 @@ class TxRelay:
         self._rejects = RollingSet(RECENT_REJECTS)
         self._next_inbound_send = 0.0  #: shared by inbound peers: connecting often does not help to time us
         self._filter_levels = _filter_levels()
+        self.on_served: Callable[[Txid], None] = lambda txid: None  #: a peer fetched a transaction from us
         self.mempool_sequence = 1  #: one above the highest entry that we have been told of
 
     # --- what we have
@@ -352,6 +353,7 @@ class TxRelay:
         entry = find(inv.hash)
         if entry is None or peer.tx is None or entry.sequence >= peer.tx.last_sequence:
             return None
+        self.on_served(entry.txid)
         return entry
 
     # --- fee filter (BIP133)

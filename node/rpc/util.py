@@ -224,4 +224,4 @@ def getindexinfo(context: RpcContext, index_name: str | None) -> JSON:
     index = context.worker.tx_index
     if index is None or index_name not in (None, "txindex"):
         return {}
-    return {"txindex": {"synced": True, "best_block_height": context.chain.tip.height}}
+    return {"txindex": {"synced": index.synced, "best_block_height": max(index.height, 0)}}
