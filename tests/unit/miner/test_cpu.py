@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from miner.cpu import tuner
-from miner.cpu.device import CpuDevice
+from miner.cpu.device import SLICE_S, CpuDevice
 from miner.cpu.features import ALL_VARIANTS, HostProcessor, contenders, host_processor, usable_variants
-from miner.device import HashJob
 from miner.kernels import search
 from miner.kernels.layout import JOB_WORDS, MIDSTATE_WORDS
 from miner.kernels.prepare import aligned_words, prepare
@@ -117,14 +116,22 @@ def test_prepare_bounds_its_input() -> None:
             prepare(header, list(versions), 0)
 
 
-def test_slices_grow_to_their_time_and_stay_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = CpuDevice("cpu0", Variant(4), 4)
-    looks = 0
+def test_slices_approach_their_time_and_no_single_one_swings_them() -> None:
+    device = CpuDevice("cpu0", Variant(1), 1)
+    rate = 40e6
 
-    def cancelled() -> bool:
-        nonlocal looks
-        looks += 1
-        return looks > 30
+    def run_slice(slowdown: float = 1.0) -> None:
+        hashes = int(device._slice_hashes)
+        device._adapt(hashes, hashes / rate * slowdown)
 
-    device.search(HashJob(bytes(80), (1, 2, 3, 4), 0), 0, 1 << 32, cancelled)
-    assert device._slice_hashes > 1 << 14
+    for _ in range(20):
+        run_slice()
+    settled = device._slice_hashes
+    assert settled == pytest.approx(rate * SLICE_S, rel=0.01)
+    run_slice(slowdown=100)  # preempted once
+    assert device._slice_hashes == settled / 2
+    device._adapt(1000, 1e-6)  # the short rest of a range says nothing about the rate
+    assert device._slice_hashes == settled / 2
+    for _ in range(3):
+        run_slice()
+    assert device._slice_hashes == pytest.approx(settled, rel=0.01)
