@@ -135,6 +135,13 @@ class ChipModel:
         ticks = core_slice * (CRYSTAL_HZ / 1e6) / clock.frequency_mhz / 2
         return max(1, int(ticks) - self.counting_guard)
 
+    def epoch_s(self, versions: int) -> float | None:
+        """How long a job of so many versions lasts on a part with a fixed hash counting number, before the chips repeat
+        it (§14.2); None where the number covers the whole slice."""
+        if not self.hash_counting:
+            return None
+        return -(-versions // self.sub_cores) * self.hash_counting / CRYSTAL_HZ
+
     def nonce_offset(self, index: int, chips: int) -> int:
         """Where chip `index` starts its counter, in units of 512 nonces (§14.3)."""
         return -(-index * 65536 // chips)

@@ -1,0 +1,209 @@
+"""Start-up of a chain: find the chips, then take their model's order step by step (REFERENCE.md §5, §15)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+from miner.asic.bm13xx import pll
+from miner.asic.bm13xx import registers as reg
+from miner.asic.bm13xx.frames import (
+    LONG_REPLY,
+    SHORT_REPLY,
+    LinkErrors,
+    ReplyDecoder,
+    chain_inactive,
+    read_register,
+    set_address,
+)
+from miner.asic.bm13xx.models import BY_CHIP_ID
+from miner.asic.bm13xx.models.model import ChipModel, NonceLayout, Step, ToAll, ToDomainEnds, ToEach, ToFirst
+
+if TYPE_CHECKING:
+    from miner.asic.bm13xx.driver import ChainDriver
+
+_RAMP_START_MHZ = 50.0  #: assumed before the first setting (§8.5)
+_LOOK_S = 0.02  #: between two looks at what has arrived
+_MOST_CHIPS = 126  #: the longest chain known (§5.3)
+#: Rates at which chips may still be talking when no reset line took them back to the first (§9).
+_BAUDS = (reg.BAUD_AT_RESET, 1_000_000, 3_125_000, 3_000_000)
+
+
+class StartUpError(Exception):
+    """Start-up has failed; one line. `baud_related`: the chips were lost in the change of rate."""
+
+    def __init__(self, reason: str, *, baud_related: bool = False) -> None:
+        super().__init__(reason)
+        self.baud_related = baud_related
+
+
+def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) -> Generator[float, None, None]:
+    """The whole of it; yields seconds to wait. Raises StartUpError."""
+    driver.reset_chain()
+    yield 0.2  # a reset pulse and the time after it; longer than any host waits (§1)
+    yield from _find(driver)
+    replies = driver.chip_replies
+    found = replies[0].value >> 16
+    model = BY_CHIP_ID.get(found)
+    if model is None:
+        raise StartUpError(f"the chips call themselves {found:04X}, which is none of the BM13xx known here")
+    if asked is not None and model is not asked:
+        raise StartUpError(f"the chips are {model.name}, not {asked.name}")
+    driver.identified(model)
+    yield from _run_steps(driver, model, wanted_chips)
+    count = driver.chips
+    yield from _count(driver)
+    if len(driver.chip_replies) < count:
+        heard = len(driver.chip_replies)
+        raise StartUpError(
+            f"{heard} of {count} chips answer after start-up at {driver.baud} baud", baud_related=heard == 0
+        )
+    driver.came_up(count)
+
+
+def _find(driver: ChainDriver) -> Generator[float, None, None]:
+    """Ask for CHIP_ID at each rate, listening for short and long replies at once."""
+    driver.noise = 0
+    try:
+        for baud in _BAUDS:
+            if driver.baud != baud:
+                driver.change_baud(baud)
+                yield driver.options.baud_settle_s
+            driver.decoder = ReplyDecoder(LONG_REPLY)
+            driver.probe = ReplyDecoder(SHORT_REPLY)
+            yield from _count(driver)
+            if len(driver.probe_replies) > len(driver.chip_replies):
+                driver.chip_replies = list(driver.probe_replies)
+                driver.decoder.reply_size = SHORT_REPLY
+            if driver.chip_replies:
+                return
+    finally:
+        driver.probe = None
+        driver.probe_replies = []
+        driver.decoder.errors = LinkErrors()  # one of the two lengths was bound to fail
+    if driver.noise:
+        raise StartUpError(
+            f"{driver.noise} bytes came back, but no reply of a BM13xx among them: another kind of board, or a rate"
+            " other than " + ", ".join(map(str, _BAUDS))
+        )
+    raise StartUpError("no chip answers: is the board powered, and is this its data port?")
+
+
+def _count(driver: ChainDriver) -> Generator[float, None, None]:
+    """Ask all for CHIP_ID and collect until the line is quiet."""
+    driver.chip_replies = []
+    driver.probe_replies = []
+    driver.send(read_register(reg.Register.CHIP_ID))
+    waited, heard = 0.0, 0
+    limit = driver.options.answer_timeout_s
+    while waited < limit:
+        yield _LOOK_S
+        waited += _LOOK_S
+        answers = len(driver.chip_replies) + len(driver.probe_replies)
+        if answers > heard:
+            heard, waited, limit = answers, 0.0, driver.options.quiet_s
+
+
+def _run_steps(driver: ChainDriver, model: ChipModel, wanted_chips: int) -> Generator[float, None, None]:
+    options = driver.options
+    count = 0
+    interval = model.address_interval(1)
+    driver.frequency_mhz = _RAMP_START_MHZ
+    for step in model.start_up:
+        if isinstance(step, ToAll):
+            driver.write(step.setting.register, step.setting.value)
+            yield max(step.pause_s, options.settle_s)
+        elif isinstance(step, ToFirst):
+            driver.write(step.setting.register, step.setting.value, 0)
+            yield options.settle_s
+        elif isinstance(step, ToDomainEnds):
+            size = options.chips_per_domain
+            for index in range(size - 1, count, size):
+                driver.write(step.setting.register, step.setting.value, index * interval)
+            yield options.settle_s
+        elif isinstance(step, ToEach):
+            pause_s = step.pause_s if options.chip_pause_s is None else options.chip_pause_s
+            for index in range(count):
+                for setting in step.settings:
+                    driver.write(setting.register, setting.value, index * interval)
+                yield max(pause_s, options.settle_s)
+        elif step is Step.COUNT:
+            yield from _count(driver)
+            count = len(driver.chip_replies)
+            _check_count(driver, model, count, wanted_chips)
+            interval = model.address_interval(count)
+        elif step is Step.INACTIVE:
+            driver.send(chain_inactive())
+            yield options.settle_s
+        elif step is Step.ASSIGN:
+            for index in range(count):
+                driver.send(set_address(index * interval))
+                yield min(options.settle_s, 0.01)
+            if driver.monitor is not None:
+                driver.monitor.set_chips(count)
+        elif step is Step.TICKET_MASK:
+            driver.write_ticket()
+            yield options.settle_s
+        elif step is Step.CLOCK:
+            yield from change_clock(driver, options.frequency_mhz or model.default_mhz)
+        elif step is Step.HASH_COUNTING:
+            _write_hash_counting(driver, model, count)
+            yield options.settle_s
+        elif step is Step.VERSION_MASK:
+            driver.write(reg.Register.VERSION_ROLLING, reg.version_rolling(driver.version_mask))
+            yield options.settle_s
+        elif driver.use_fast_baud:
+            driver.write(model.baud.register, model.baud.value)
+            yield options.baud_settle_s
+            driver.change_baud(model.host_baud)
+            yield options.baud_settle_s
+
+
+def _check_count(driver: ChainDriver, model: ChipModel, count: int, wanted: int) -> None:
+    if count == 0:
+        raise StartUpError("the chips have stopped answering during start-up")
+    strange = {reply.value >> 16 for reply in driver.chip_replies} - set(model.chip_ids)
+    if strange:
+        raise StartUpError(f"one chain, two kinds of chips: {model.name} and {strange.pop():04X}")
+    if count < wanted:
+        raise StartUpError(f"{count} of {wanted} chips answer: the chain is broken behind chip {count}")
+    if count > _MOST_CHIPS or (model.assign_stride is not None and count * model.assign_stride > 256):
+        raise StartUpError(f"{count} chips answer, more than can be addressed")
+
+
+def change_clock(driver: ChainDriver, target_mhz: float) -> Generator[float, None, None]:
+    """Ramp from the present clock to the target; hash counting follows once the chain is up."""
+    model = driver.model
+    if model is None:
+        return
+    for frequency_mhz in pll.ramp(driver.frequency_mhz, target_mhz):
+        driver.write_clock(frequency_mhz)
+        yield driver.options.ramp_step_s
+    if driver.chips and driver.state.name == "RUNNING":
+        _write_hash_counting(driver, model, driver.chips)
+
+
+def clock_writes(model: ChipModel, frequency_mhz: float) -> Iterator[tuple[int, int]]:
+    """(register, value) of a PLL setting; parts with dividers behind the PLL get both twice (§8.1)."""
+    value = pll.find(frequency_mhz, model.pll).register_value(model.pll)
+    turns = 2 if model.pll_preamble else 1
+    for _ in range(turns):
+        for setting in model.pll_preamble:
+            yield setting.register, setting.value
+    for _ in range(turns):
+        yield reg.Register.PLL0, value
+
+
+def nonce_offsets(model: ChipModel, chips: int) -> Iterator[tuple[int, int]]:
+    """(address, value) of NONCE_OFFSET for a chain whose chips do not take their start from the address (§14.3)."""
+    if model.nonce_layout is NonceLayout.OFFSET and chips > 1:
+        interval = model.address_interval(chips)
+        for index in range(chips):
+            yield index * interval, reg.NONCE_OFFSET_ENABLE | model.nonce_offset(index, chips)
+
+
+def _write_hash_counting(driver: ChainDriver, model: ChipModel, chips: int) -> None:
+    clock = pll.find(driver.frequency_mhz, model.pll)
+    value = model.hash_counting_number(clock, chips)
+    if model.rolls_versions:
+        driver.write(reg.Register.HASH_COUNTING_NUMBER, value)

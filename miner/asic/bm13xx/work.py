@@ -1,0 +1,178 @@
+"""What a chain has been told to search, and what its nonces are worth: the wheel of job ids, and every nonce hashed
+again."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from miner.asic.bm13xx.frames import NonceReply, full_header_job, midstate_job
+from miner.asic.bm13xx.models.model import ChipModel, JobFormat
+from miner.kernels.reference import hash_number, header_hash
+from miner.kernels.sha256_constants import IV, MASK, K
+
+_SEEN_LIMIT = 1 << 16  #: nonces of one job remembered against duplicates
+
+
+@dataclass(frozen=True, slots=True)
+class ChainJob:
+    """A header under a set of versions that differ in `version_mask` only.
+
+    `header`: 80 bytes, version and nonce ignored; `version`: the first of the versions, its masked bits zero;
+    `owner`: what the caller wants back with each nonce.
+    """
+
+    header: bytes
+    version: int
+    version_mask: int
+    owner: object = None
+
+    @property
+    def version_count(self) -> int:
+        """How many versions there are."""
+        return 1 << self.version_mask.bit_count()
+
+    def rolled(self, index: int) -> int:
+        """Version number `index`: counted up through the masked bits (§11.2)."""
+        version, place = self.version, 0
+        for bit in range(32):
+            if self.version_mask >> bit & 1:
+                version |= (index >> place & 1) << bit
+                place += 1
+        return version
+
+    def header_with(self, version: int, nonce: int) -> bytes:
+        """The header that was hashed."""
+        return (version & MASK).to_bytes(4, "little") + self.header[4:76] + nonce.to_bytes(4, "little")
+
+
+class Outcome(Enum):
+    """What a nonce turned out to be."""
+
+    GOOD = "good"
+    BELOW_TICKET = "below ticket"  #: a true nonce of less difficulty than asked for: the chip lost its ticket mask
+    DUPLICATE = "duplicate"
+    STALE = "stale"  #: of a job that has been withdrawn
+    WRONG = "wrong"  #: its hash is nothing: a hardware error, or damage on the way
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedNonce:
+    """A nonce after the host's own hash. `job`, `version` and `number` (the hash as an integer) are None, 0 and 0 for
+    a stale one; `chip` and `core` None where the nonce does not tell."""
+
+    outcome: Outcome
+    nonce: int
+    version: int
+    number: int
+    job: ChainJob | None
+    chip: int | None
+    core: int | None
+    sub_core: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    job: ChainJob
+    ticket: int
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+
+class JobTable:
+    """The jobs a chain may still answer for, by id. `zero_bits`: leading zero bits of a difficulty-1 hash, 32 on real
+    chips, fewer on scaled emulators."""
+
+    def __init__(self, model: ChipModel, zero_bits: int = 32) -> None:
+        self._model = model
+        self._zero_bits = zero_bits
+        self._wheel = model.job_ids()
+        self._turn = 0
+        self._entries: dict[int, _Entry] = {}
+
+    def issue(self, job: ChainJob, ticket: int) -> bytes:
+        """The next id for a job: its frame. A job of a chip that makes no midstates itself has at most 4 versions."""
+        job_id = self._wheel[self._turn]
+        self._turn = (self._turn + 1) % len(self._wheel)
+        self._entries[job_id] = _Entry(job, ticket)
+        if self._model.job_format is JobFormat.FULL_HEADER:
+            return full_header_job(job.header_with(job.version, 0), job_id)
+        versions = [job.rolled(index) for index in range(job.version_count)]
+        states = [midstate(job.header_with(version, 0)[:64]) for version in versions]
+        sent = states if len(states) in (1, 4) else [*states, *[bytes(32)] * (4 - len(states))]
+        return midstate_job(job.header[64:76], sent, job_id, count=len(states))
+
+    def withdraw_all(self) -> None:
+        """A new block: whatever is still reported for jobs so far is stale (§G3: before the new job goes out)."""
+        self._entries.clear()
+
+    def check(self, reply: NonceReply, ticket: int, chips: int) -> CheckedNonce:
+        """Look the job up, rebuild the header, hash it."""
+        model = self._model
+        chip, core = model.chip_of(reply.nonce, chips), model.core_of(reply.nonce)
+        sub_core = reply.tag & model.sub_core_mask
+        entry = self._entries.get(model.job_id_of(reply.tag))
+        if entry is None:
+            return CheckedNonce(Outcome.STALE, reply.nonce, 0, 0, None, chip, core, sub_core)
+        job = entry.job
+        if reply.version_field is not None:
+            version = job.version | reply.version_field << 13
+        else:
+            version = job.rolled(sub_core)
+        number = hash_number(header_hash(job.header_with(version, reply.nonce)))
+        zeros = 256 - number.bit_length()
+        asked = self._zero_bits + min(ticket, entry.ticket).bit_length() - 1
+        outcome = Outcome.GOOD
+        if zeros < self._zero_bits or version & ~job.version_mask != job.version:
+            outcome = Outcome.WRONG
+        elif (version, reply.nonce) in entry.seen:
+            outcome = Outcome.DUPLICATE
+        else:
+            if len(entry.seen) < _SEEN_LIMIT:
+                entry.seen.add((version, reply.nonce))
+            if zeros < asked:
+                outcome = Outcome.BELOW_TICKET
+        return CheckedNonce(outcome, reply.nonce, version, number, job, chip, core, sub_core)
+
+
+def midstate(block: bytes) -> bytes:
+    """SHA-256's state after a 64-byte block: words a..h, big-endian. A quarter of a millisecond; hashlib does not give
+    it away."""
+    words = [int.from_bytes(block[at : at + 4], "big") for at in range(0, 64, 4)]
+    for t in range(16, 64):
+        s0, s1 = words[t - 15], words[t - 2]
+        s0 = (s0 >> 7 | s0 << 25) ^ (s0 >> 18 | s0 << 14) ^ s0 >> 3
+        s1 = (s1 >> 17 | s1 << 15) ^ (s1 >> 19 | s1 << 13) ^ s1 >> 10
+        words.append((words[t - 16] + (s0 & MASK) + words[t - 7] + (s1 & MASK)) & MASK)
+    a, b, c, d, e, f, g, h = IV
+    for word, constant in zip(words, K, strict=True):
+        s1 = (e >> 6 | e << 26) ^ (e >> 11 | e << 21) ^ (e >> 25 | e << 7)
+        s0 = (a >> 2 | a << 30) ^ (a >> 13 | a << 19) ^ (a >> 22 | a << 10)
+        t1 = h + (s1 & MASK) + (e & f ^ ~e & g) + constant + word
+        t2 = (s0 & MASK) + (a & b ^ a & c ^ b & c)
+        a, b, c, d, e, f, g, h = t1 + t2 & MASK, a, b, c, d + t1 & MASK, e, f, g
+    return b"".join(
+        (before + after & MASK).to_bytes(4, "big") for before, after in zip(IV, (a, b, c, d, e, f, g, h), strict=True)
+    )
+
+
+def split_versions(
+    versions: tuple[int, ...], header: bytes, largest: int, rollable: int, owner: object = None
+) -> list[ChainJob]:
+    """Versions, all different, as jobs of at most `largest` each (a power of two), each job a set that a mask within
+    `rollable` describes. Versions that form no pattern go one by one. Together the jobs hold each version once."""
+    jobs: list[ChainJob] = []
+    at = 0
+    while at < len(versions):
+        size = min(largest, 1 << (len(versions) - at).bit_length() - 1)
+        while True:
+            group = versions[at : at + size]
+            common = functools.reduce(operator.and_, group) & MASK
+            mask = functools.reduce(operator.or_, group) & MASK ^ common
+            if mask.bit_count() == size.bit_length() - 1 and not mask & ~rollable:
+                break
+            size //= 2
+        jobs.append(ChainJob(header, common, mask, owner))
+        at += size
+    return jobs

@@ -1,0 +1,208 @@
+"""A board as a HashDevice: units of work in, checked nonces out.
+
+A chain cannot be told a range of nonces. It goes through a unit in its own order, so how far it has come is what its
+clock says, and a unit is over when a chain of that rate has had the time for all of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from miner.asic.bm13xx import ticket_mask
+from miner.asic.bm13xx.driver import DriverOptions, State
+from miner.asic.bm13xx.events import ChainFailed, Event, NonceChecked, Overheated
+from miner.asic.bm13xx.models import model_named
+from miner.asic.bm13xx.models.model import JobFormat
+from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
+from miner.asic.board import Board, BoardReport, ResetLine
+from miner.asic.transport import PortError, PortGone
+from miner.device import NONCE_SPACE, Candidate, DeviceError, HashJob, SearchResult, never
+
+ROLLABLE = 0x1FFF_E000  #: version bits 28:13, all that a chip can roll (REFERENCE.md §10)
+_PUMP_S = 0.01  #: longest wait for bytes: `cancelled` is looked at as often
+_RECONNECT_S = 0.5
+_RETRY_S = 5.0  #: before a chain that worked and now fails is tried again
+_LAST_NONCES_S = 0.005  #: at the end of a unit, for nonces on their way
+_REPORTS_PER_S = 10.0  #: good nonces a second that a board is set to where the share target allows
+_LINK_SHARE = 0.25  #: of the return line that nonces may take
+_REPLY_BITS = 110
+_TRUE_OUTCOMES = (Outcome.GOOD, Outcome.BELOW_TICKET)
+
+
+def choose_ticket(target: int, hash_rate: float, baud: int, zero_bits: int = 32) -> int:
+    """The ticket difficulty (a power of two) for a share target and the chain's real, scaled hash rate.
+
+    Easy enough to report every share, and for about _REPORTS_PER_S; never so easy that reports fill the line. Where
+    any nonce is a share, only the rate counts.
+    """
+    reports = hash_rate / (1 << zero_bits)
+    for_rate = _ceil_power_of_two(reports / _REPORTS_PER_S)
+    for_line = _ceil_power_of_two(reports / (baud / _REPLY_BITS * _LINK_SHARE))
+    share_difficulty = (1 << 256 - zero_bits) / (target + 1)
+    if share_difficulty < 1:
+        return max(for_line, for_rate)
+    return max(for_line, min(for_rate, ticket_mask.floor_power_of_two(share_difficulty)))
+
+
+def _ceil_power_of_two(number: float) -> int:
+    return 1 << math.ceil(math.log2(number)) if number > 1 else 1
+
+
+class AsicDevice:
+    """HashDevice over one serial board. `model_name`: None to find out; see DriverOptions for `options`."""
+
+    kind = "asic"
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        model_name: str | None = None,
+        options: DriverOptions | None = None,
+        reset_line: ResetLine | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        #: a chip that rolls versions takes all 65,536 in one job; one that does not takes 4, and 64 jobs make a unit
+        model = model_named(model_name) if model_name is not None else None
+        self.preferred_versions = 256 if model is not None and not model.rolls_versions else 1 << 16
+        self.board = Board(path, model, options, reset_line, clock)
+        self.late = 0  #: true nonces of a unit that the scheduler had already left
+        self._clock = clock
+        self._job: HashJob | None = None
+        self._origin = 0
+        self._queue: deque[ChainJob] = deque()
+        self._total = 0.0  # hashes of the unit
+        self._done = 0.0  # of them, by the clock
+        self._job_left = 0.0  # hashes of the job being searched that are not done
+        self._measured_at = 0.0
+        self._was_up = False
+
+    def open(self) -> None:
+        """Open the port; the chain starts up during the first search. Raises DeviceError."""
+        try:
+            self.board.open()
+        except PortError as error:
+            raise DeviceError(str(error)) from None
+
+    def close(self) -> None:
+        """Stop the chips, give the port back."""
+        self.board.close()
+
+    def report(self) -> BoardReport:
+        """The board and its chips, for screens."""
+        return self.board.report()
+
+    def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
+        """See HashDevice.search; `start` says only how far the unit had come. Waits through start-ups, chip losses and
+        an unplugged cable; raises DeviceError when the chain never came up or is too hot."""
+        if job is not self._job:
+            self._begin(job, start)
+        while not cancelled():
+            candidates = self._collect(self._pump(cancelled))
+            over = self._advance()
+            if over and not candidates:
+                candidates = self._collect(self._pump(cancelled, _LAST_NONCES_S))
+            if over or candidates:
+                return SearchResult(count if over else self._progress(start, count), candidates)
+        return SearchResult(self._progress(start, count), [])
+
+    def _begin(self, job: HashJob, start: int) -> None:
+        driver = self.board.driver
+        previous = self._job
+        model = driver.model
+        largest = 4 if model is not None and model.job_format is JobFormat.MIDSTATES else 1 << 16
+        rollable = ROLLABLE if model is None or model.rolls_versions else 0xFFFFFFFF
+        self._job, self._origin = job, start
+        self._queue = deque(split_versions(job.versions, job.header, largest, rollable, job))
+        self._total = float(NONCE_SPACE * len(job.versions))
+        self._done = self._job_left = 0.0
+        self._measured_at = self._clock()
+        new_block = previous is None or previous.header[4:36] != job.header[4:36]
+        self._choose_ticket()
+        self._next_job(clean=new_block)
+
+    def _next_job(self, *, clean: bool = False) -> bool:
+        if not self._queue:
+            return False
+        chain_job = self._queue.popleft()
+        driver = self.board.driver
+        self._job_left = float(NONCE_SPACE * chain_job.version_count)
+        epoch_s = driver.model.epoch_s(chain_job.version_count) if driver.model is not None else None
+        if epoch_s is not None and driver.hash_rate:  # the chips repeat themselves after this, having left gaps
+            self._job_left = min(self._job_left, epoch_s * driver.hash_rate * (1 << 32 - driver.options.zero_bits))
+        driver.set_work(chain_job, self._clock(), clean=clean)
+        return True
+
+    def _advance(self) -> bool:
+        """Account for the time since the last call; True when the unit is over."""
+        driver, now = self.board.driver, self._clock()
+        elapsed, self._measured_at = now - self._measured_at, now
+        if driver.state is not State.RUNNING or driver.model is None:
+            return False
+        hashes = driver.hash_rate * elapsed
+        self._done = min(self._total, self._done + hashes)
+        self._job_left -= hashes
+        return self._job_left <= 0 and not self._next_job()
+
+    def _progress(self, start: int, count: int) -> int:
+        nonces = int(self._done / self._total * NONCE_SPACE) if self._total else 0
+        return max(0, min(count, nonces - (start - self._origin) % NONCE_SPACE))
+
+    def _pump(self, cancelled: Callable[[], bool], timeout_s: float = _PUMP_S) -> list[Event]:
+        try:
+            return self.board.pump(timeout_s)
+        except PortGone:
+            self._wait_for_board(cancelled)
+            return []
+        except PortError as error:
+            raise DeviceError(str(error)) from None
+
+    def _collect(self, events: list[Event]) -> list[Candidate]:
+        candidates = []
+        for event in events:
+            if isinstance(event, NonceChecked):
+                result = event.result
+                if result.outcome not in _TRUE_OUTCOMES or result.job is None:
+                    continue
+                if result.job.owner is not self._job:
+                    self.late += 1
+                elif self._job is not None and result.number <= self._job.target:
+                    candidates.append(Candidate(result.version, result.nonce))
+            elif isinstance(event, ChainFailed):
+                self._failed(event.reason)
+            elif isinstance(event, Overheated):
+                raise DeviceError(f"a chip is at {event.temperature_c:.0f} °C: hashing stopped, check the cooling")
+        if self.board.driver.state is State.RUNNING and not self._was_up:
+            self._was_up = True
+            self._choose_ticket()
+            model = self.board.driver.model
+            if model is not None and not model.rolls_versions:
+                self.preferred_versions = 256
+                if self._job is not None:
+                    self._begin(self._job, self._origin)  # split again, now that the chips are known
+        return candidates
+
+    def _failed(self, reason: str) -> None:
+        if not self._was_up:
+            raise DeviceError(f"{self.board.path}: {reason}")
+        self.board.driver.start(self._clock() + _RETRY_S)
+
+    def _choose_ticket(self) -> None:
+        driver = self.board.driver
+        if self._job is not None and driver.model is not None and driver.chips:
+            rate = driver.hash_rate or driver.chips * driver.model.nominal_hash_rate(driver.model.default_mhz)
+            ticket = choose_ticket(self._job.target, rate, driver.baud, driver.options.zero_bits)
+            driver.set_ticket(ticket, self._clock())
+
+    def _wait_for_board(self, cancelled: Callable[[], bool]) -> None:
+        next_try = self._clock()
+        while not cancelled():
+            if self._clock() >= next_try:
+                if self.board.reconnect():
+                    return
+                next_try = self._clock() + _RECONNECT_S
+            time.sleep(_PUMP_S)

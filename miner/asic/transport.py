@@ -1,0 +1,218 @@
+"""Serial ports: the only user of pyserial.
+
+A port is read without blocking into the buffer its protocol decoder offers, so that bytes are copied once, by the
+kernel. Every wait is bounded. Modem lines and parity are optional: a pseudo-terminal has neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import select
+import time
+from dataclasses import dataclass
+
+import serial
+from serial.tools import list_ports
+
+WRITE_TIMEOUT_S = 2.0
+_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.EBADF}
+
+
+class PortError(Exception):
+    """A port that cannot be used; one line for the user."""
+
+
+class PortGone(PortError):
+    """The port has disappeared: unplugged, or the other end of a pseudo-terminal has closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIdentity:
+    """A bridge that BM13xx boards come with. `product`: part of the product string; `shared`: the same numbers are on
+    ordinary adapters, so nothing is sent there unasked; `chip`: the part behind it, where that is certain."""
+
+    vendor: int
+    product_id: int
+    product: str
+    name: str
+    shared: bool = False
+    chip: str | None = None
+
+
+#: Boards with BM13xx chips on their USB bridge (bm13xx/REFERENCE.md, "USB").
+KNOWN_BRIDGES = (
+    UsbIdentity(0xC0DE, 0xCAFE, "Bitaxe", "Bitaxe with bitaxe-raw firmware"),
+    UsbIdentity(0x1209, 0x256F, "EmberOne00", "emberOne/00", chip="bm1362"),
+    UsbIdentity(0xC0DE, 0xCAFE, "EmberOne00", "emberOne/00", chip="bm1362"),
+    UsbIdentity(0x0403, 0x6015, "CompacF", "GekkoScience Compac F", chip="bm1397"),
+    UsbIdentity(0x0403, 0x6015, "R909", "GekkoScience R909", chip="bm1397"),
+    UsbIdentity(0x10C4, 0xEA70, "Compac A1", "GekkoScience Compac A1", chip="bm1362"),
+    UsbIdentity(0x10C4, 0xEA70, "Terminus A1", "GekkoScience Terminus A1", chip="bm1362"),
+    UsbIdentity(0x10C4, 0xEA70, "Compac A2", "GekkoScience Compac A2", chip="bm1370"),
+    UsbIdentity(0x10C4, 0xEA70, "Terminus A2", "GekkoScience Terminus A2", chip="bm1370"),
+    UsbIdentity(0x0403, 0x6001, "", "FTDI adapter", shared=True),
+    UsbIdentity(0x0403, 0x6014, "", "FTDI adapter", shared=True),
+    UsbIdentity(0x10C4, 0xEA60, "", "CP210x adapter", shared=True),
+    UsbIdentity(0x067B, 0x2303, "", "PL2303 adapter", shared=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """A port that exists. `known`: what its USB identity says; None for a port without one, or an unknown one."""
+
+    path: str
+    description: str
+    serial_number: str | None
+    known: UsbIdentity | None
+
+
+def scan() -> list[PortInfo]:
+    """All serial ports of the machine, sorted by path. Nothing is opened."""
+    found = []
+    for entry in list_ports.comports():
+        if entry.vid is None:
+            continue  # the sixteen ttyS of every PC
+        known = identify(entry.vid, entry.pid, entry.product or "")
+        description = " ".join(part for part in (entry.manufacturer, entry.product) if part) or entry.description
+        found.append(
+            PortInfo(entry.device, f"{description} ({entry.vid:04X}:{entry.pid:04X})", entry.serial_number, known)
+        )
+    return sorted(found, key=lambda port: port.path)
+
+
+def identify(vendor: int, product_id: int, product: str) -> UsbIdentity | None:
+    """The known bridge with these numbers and product string."""
+    for bridge in KNOWN_BRIDGES:
+        if (bridge.vendor, bridge.product_id) == (vendor, product_id) and bridge.product in product:
+            return bridge
+    return None
+
+
+class SerialPort:
+    """An open port, 8N1, raw, locked against a second user."""
+
+    def __init__(self, path: str, baud: int) -> None:
+        """Open `path`; PortError says what is in the way and what to do about it."""
+        self.path = path
+        self.baud = baud
+        try:
+            self._port = serial.Serial(path, baud, timeout=0, write_timeout=WRITE_TIMEOUT_S, exclusive=True)
+        except (OSError, ValueError) as error:  # SerialException is an OSError
+            raise _explain(path, error) from None
+        self._fd: int | None = self._port.fileno() if os.name == "posix" else None
+
+    def close(self) -> None:
+        """Give the port back; harmless when it is gone."""
+        with contextlib.suppress(OSError):
+            self._port.close()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until there is something to read, at most that long; True when there is. Raises PortGone."""
+        try:
+            if self._fd is None:
+                return self._wait_polling(timeout_s)
+            return bool(select.select([self._fd], [], [], max(0.0, timeout_s))[0])
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from None
+
+    def read_into(self, buffer: memoryview) -> int:
+        """What has arrived, written into `buffer`; the number of bytes, 0 when there are none. Raises PortGone."""
+        try:
+            if self._fd is None:
+                data = self._port.read(len(buffer))
+                buffer[: len(data)] = data
+                return len(data)
+            count = os.readv(self._fd, [buffer])
+        except BlockingIOError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from None
+        if count == 0:  # end of file: a terminal says that when its other end is gone
+            raise PortGone(f"{self.path} has been unplugged")
+        return count
+
+    def write(self, data: bytes) -> None:
+        """All of it. Raises PortGone, or PortError when the device takes nothing for WRITE_TIMEOUT_S."""
+        try:
+            self._port.write(data)
+        except serial.SerialTimeoutException:
+            raise PortError(f"{self.path} takes no data: the board hangs, unplug it and plug it in again") from None
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from None
+
+    def set_baud(self, baud: int) -> None:
+        """Let everything written leave at the old rate, then change; what has been received is dropped."""
+        try:
+            self._port.flush()
+            self._port.baudrate = baud
+            self._port.reset_input_buffer()
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from None
+        self.baud = baud
+
+    def discard_input(self) -> None:
+        """Drop what has been received."""
+        try:
+            self._port.reset_input_buffer()
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from None
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """Drive modem lines, which some boards have wired to the chips' reset; False where the port has none."""
+        try:
+            if dtr is not None:
+                self._port.dtr = dtr
+            if rts is not None:
+                self._port.rts = rts
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL):
+                return False
+            raise self._gone(error) from None
+        return True
+
+    def _wait_polling(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not self._port.in_waiting:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def _gone(self, error: Exception) -> PortError:
+        number = getattr(error, "errno", None)
+        if number is None or number in _GONE:
+            return PortGone(f"{self.path} has been unplugged")
+        return PortError(f"{self.path}: {os.strerror(number)}")
+
+
+def _explain(path: str, error: Exception) -> PortError:
+    number = getattr(error, "errno", None)
+    text = str(error)
+    if number == errno.ENOENT or "No such file" in text:
+        return PortError(f"there is no port {path}; `pickaxe asic scan` lists those that exist")
+    if number in (errno.EACCES, errno.EPERM) or "Permission denied" in text:
+        return PortError(f"no permission for {path}: {_remedy(path)}")
+    if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in text:
+        return PortError(f"{path} is in use by another program")
+    if number in (errno.ENOTTY, errno.EINVAL) or "Could not configure port" in text:
+        return PortError(f"{path} is not a serial port")
+    if number in _GONE:
+        return PortGone(f"{path} has been unplugged")
+    return PortError(f"{path} cannot be opened: {os.strerror(number) if number else text}")
+
+
+def _remedy(path: str) -> str:
+    """What to do about a missing permission: join the group that has it, or have udev give it away."""
+    rule = 'or put SUBSYSTEM=="tty", MODE="0666" for its USB ids into /etc/udev/rules.d/50-pickaxe.rules'
+    try:
+        status = os.stat(path)
+        group = grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        return f"ask its owner, {rule}"
+    if status.st_mode & 0o060 == 0o060:
+        return f"it belongs to group {group}; run `sudo usermod -aG {group} $USER` and log in again, {rule}"
+    return f"its group {group} may not use it either; run `sudo chmod g+rw {path}`, {rule}"
