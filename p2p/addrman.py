@@ -128,9 +128,14 @@ class AddrMan:
     def add(self, addresses: Iterable[TimedAddress], *, source: NetAddress | None, time_penalty_s: int = 7200) -> int:
         """Take in gossip; returns how many were new to us. Addresses that no one can reach, and those for which there
         is no slot, are left out."""
-        added = 0
+        added = count = 0
         for seen in addresses:
             added += self._add(seen, source or seen.address, time_penalty_s)
+            count += 1
+        if added:
+            new, tried = self.counts
+            origin = source.host if source else "themselves"
+            log.addrman.debug("Added %d addresses (of %d) from %s: %d tried, %d new", added, count, origin, tried, new)
         return added
 
     def _add(self, seen: TimedAddress, source: NetAddress, time_penalty_s: int) -> bool:
@@ -155,6 +160,7 @@ class AddrMan:
             self._forget(occupant)
         self._entries[address] = entry
         self._new.put(slot, entry)
+        log.addrman.debug("Added %s to new[%d][%d]", address, *divmod(slot, BUCKET_SIZE))
         return True
 
     # --- what we find out
@@ -180,6 +186,7 @@ class AddrMan:
         self._new.remove(entry.slot)
         entry.tried = True
         self._tried.put(slot, entry)
+        log.addrman.debug("Moved %s to tried[%d][%d]", address, *divmod(slot, BUCKET_SIZE))
         return True
 
     def attempt(self, address: NetAddress, *, count_failure: bool) -> None:

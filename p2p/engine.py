@@ -374,6 +374,8 @@ class Engine:
                 self.compact.on_valid_block(peer)
             return
         self._sources.pop(block_hash, None)
+        if verdict == Verdict.MISSING_PARENT:
+            log.validation.debug("AcceptBlock FAILED (%s)", outcome.reason)
         if verdict == Verdict.MUTATED:
             log.net.debug("Received mutated block from peer=%d", peer.id)
             if answers_for_it:

@@ -108,7 +108,7 @@ def on_version(ctx: Context, peer: Peer, message: Version) -> None:
 
 def _check_services(ctx: Context, peer: Peer, message: Version) -> None:
     """Automatic outbound connections are for full nodes only."""
-    if peer.connection_type not in (ConnectionType.OUTBOUND_FULL_RELAY, ConnectionType.BLOCK_RELAY):
+    if peer.connection_type in (ConnectionType.INBOUND, ConnectionType.MANUAL, ConnectionType.FEELER):
         return
     wanted = DESIRABLE
     recent = ctx.clock() - ctx.node.tip().time < LIMITED_BLOCKS_AGE_S

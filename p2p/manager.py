@@ -252,6 +252,10 @@ class PeerManager:
             log_ips=self.config.log_ips,
         )
         self._next_id += 1
+        if self.config.log_ips:
+            log.net.debug("Added connection to %s peer=%d", name, peer.id)
+        else:
+            log.net.debug("Added connection peer=%d", peer.id)
         self.engine.peers[peer.id] = peer
         self._connections[peer.id] = connection
         self._spawn(self._run_connection(connection, peer))
