@@ -284,7 +284,7 @@ def getnodeaddresses(context: RpcContext, count: int, network: str | None) -> JS
         {
             "time": item.time,
             "services": int(item.services),
-            "address": item.address.address,
+            "address": item.address.host,
             "port": item.address.port,
             "network": item.address.network_name,
         }
