@@ -217,9 +217,16 @@ class HeaderSync:
         finally:
             self.storing -= 1
         if outcome.verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE) and outcome.last is not None:
+            if outcome.new and self._node.is_initial_block_download():
+                self._log_progress(outcome.last)
             return outcome.last
         self._on_refused(peer, outcome, via_compact_block)
         return None
+
+    def _log_progress(self, last: HeaderInfo) -> None:
+        missing = max(self._ctx.clock() - last.time, 0) / self._node.params.block_interval_s
+        percent = 100 * last.height / (last.height + missing) if last.height else 0.0
+        log.validation.info("Synchronizing blockheaders, height: %d (~%.2f%%)", last.height, percent)
 
     def check_form(self, headers: Sequence[BlockHeader]) -> None:
         """PeerMisbehaviour unless they have their claimed work and build on each other."""

@@ -525,6 +525,8 @@ class PeerManager:
     def set_ban(self, subnet: str, *, ban_time_s: int = 0, absolute: bool = False) -> None:
         """setban add: for `ban_time_s` seconds (0: the default), or until that time. Peers in it are disconnected."""
         parsed = parse_subnet(subnet)
+        if "/" not in subnet and self.bans.banned(NetAddress.from_ip(subnet, 0)):
+            raise RequestRefused(RequestRefused.ALREADY_ADDED, "Error: IP/Subnet already banned")
         until = ban_time_s if absolute else int(self._clock()) + (ban_time_s or self.config.ban_time_s)
         self.bans.ban(parsed, until)
         for peer in self.engine.peers.values():

@@ -78,6 +78,8 @@ def parse_permissions(text: str) -> tuple[Permission, bool, bool, str]:
             permissions |= _BY_NAME[name]
         else:
             raise UserError(f"Invalid P2P permission: '{name}'")
+    if not permissions and (inbound or outbound):
+        raise UserError(f"Only direction was set, no permissions: '{names}'")
     return permissions, inbound or not outbound, outbound, rest
 
 

@@ -172,6 +172,8 @@ def test_permissions() -> None:
     ]
     with pytest.raises(UserError, match="Invalid P2P permission: 'oopsie'"):
         parse_permissions("oopsie@1.2.3.4")
+    with pytest.raises(UserError, match="Only direction was set, no permissions"):
+        parse_permissions("in,out@1.2.3.4")
 
 
 def test_whitelist() -> None:

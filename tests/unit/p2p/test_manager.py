@@ -276,6 +276,8 @@ def test_inbound_slots_and_bans(tmp_path: Path) -> None:
             await banned.end()
             with pytest.raises(RequestRefused, match="already banned"):
                 a.set_ban("127.0.0.1/32")
+            with pytest.raises(RequestRefused, match="already banned"):
+                a.set_ban("127.0.0.1")
             assert [str(s) for s in a.list_banned()] == ["127.0.0.1/32"]
             a.unban("127.0.0.1")
             back = await Client.open(a)

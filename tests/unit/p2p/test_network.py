@@ -151,7 +151,9 @@ def test_liars_lose_their_connections_and_no_one_else_does(rng: random.Random) -
                 case 0:
                     await liar.say_bytes(rng.randbytes(rng.randrange(1, 200)))
                 case 1:
-                    block = make_block(host.node.active[-1].header, host.node.tip().height + 1, int(net.now), salt=rounds)
+                    block = make_block(
+                        host.node.active[-1].header, host.node.tip().height + 1, int(net.now), salt=rounds
+                    )
                     host.node.bad_blocks.add(block.hash)
                     await liar.say(BlockMessage(block.raw))
                 case 2:
@@ -159,7 +161,9 @@ def test_liars_lose_their_connections_and_no_one_else_does(rng: random.Random) -
                     await liar.say(Headers((header, header)))
                 case _:
                     tip = host.node.active[-1].header
-                    orphan = make_block(make_block(tip, 1, int(net.now), salt=rounds).header, 2, int(net.now), salt=rounds)
+                    orphan = make_block(
+                        make_block(tip, 1, int(net.now), salt=rounds).header, 2, int(net.now), salt=rounds
+                    )
                     await liar.say(BlockMessage(orphan.raw))
         assert await net.run(120, lambda: agreed(honest))
         assert honest[0].node.tip().height == 53
