@@ -91,9 +91,31 @@ def pretty(value: JSON) -> str:
 def loads(text: str | bytes) -> JSON:
     """Parse JSON; numbers with a point or an exponent come out as Decimal. Raises ValueError (also for NaN, Infinity, absurd depth)."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+        return json.loads(
+            text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+class RepeatedKeys(dict[str, JSON]):
+    """An object in which a key stands twice: a mapping to the last values, and `pairs` as they were sent."""
+
+    pairs: list[tuple[str, JSON]]
+
+
+def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    plain = dict(pairs)
+    if len(plain) == len(pairs):
+        return plain
+    repeated = RepeatedKeys(plain)
+    repeated.pairs = pairs
+    return repeated
+
+
+def pairs_of(value: dict[str, JSON]) -> list[tuple[str, JSON]]:
+    """Keys and values as they were sent, repeated keys included."""
+    return value.pairs if isinstance(value, RepeatedKeys) else list(value.items())
 
 
 def _refuse_constant(name: str) -> JSON:

@@ -13,6 +13,8 @@ from chain.mempool.rbf import signals_rbf
 from chain.primitives.errors import LocalFault
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, hash_to_hex
+from chain.script.opcodes import Opcode
+from chain.script.script import is_unspendable, iterate
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, Text, invalid_parameter, misc, not_found
 from node.rpc.jsonio import JSON, money, parse_money, wrong_type
@@ -23,6 +25,7 @@ _CATEGORY = "Blockchain"
 DEFAULT_MAX_FEE_RATE = 10_000_000  #: satoshi per kvB: 0.10 coins, Core's guard against a mistyped fee
 MAX_PACKAGE_COUNT = 25
 MEMPOOL_FILE = "mempool.dat"
+MAX_PUSH_BYTES = 520
 
 
 def mempool_path(context: RpcContext) -> Path:
@@ -242,18 +245,21 @@ def sendrawtransaction(context: RpcContext, hexstring: str, maxfeerate: JSON, ma
 
 def check_burn(tx: Transaction, limit: int) -> None:
     """Refuse to throw coins away by mistake."""
-    from chain.script.script import is_unspendable, iterate
-
     for value, script in zip(tx.values, tx.scripts, strict=True):
         if value <= limit:
             continue
-        try:
-            list(iterate(script))
-            burns = is_unspendable(script)
-        except ValueError:
-            burns = True
-        if burns:
+        if is_unspendable(script) or not _has_valid_ops(script):
             raise RpcError(Code.VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)")
+
+
+def _has_valid_ops(script: bytes) -> bool:
+    """Core's HasValidOps: it parses, every opcode exists and no push exceeds 520 bytes."""
+    try:
+        return all(
+            opcode <= Opcode.OP_NOP10 and len(data or b"") <= MAX_PUSH_BYTES for opcode, data in iterate(script)
+        )
+    except ValueError:
+        return False
 
 
 @rpc(
@@ -413,7 +419,7 @@ def importmempool(context: RpcContext, filepath: str, options: dict[str, Any] | 
     "Mining",
     Arg("txid", Kind.HEX, help="the transaction"),
     Arg("dummy", Kind.FLOAT, None, help="0 or null"),
-    Arg("fee_delta", Kind.INT, 0, help="satoshi to add to what it counts as paying"),
+    Arg("fee_delta", Kind.INT, help="satoshi to add to what it counts as paying"),
     help="Make a transaction count as paying more or less, for this node's templates and limits.",
 )
 def prioritisetransaction(context: RpcContext, txid: str, dummy: JSON, fee_delta: int) -> JSON:

@@ -16,7 +16,7 @@ from node.rpc.context import RpcContext
 from node.rpc.descriptors import infer
 from node.rpc.errors import Code, RpcError, Text, invalid_parameter, not_found, undecodable
 from node.rpc.format import script_json, transaction_json
-from node.rpc.jsonio import JSON, parse_money, wrong_type
+from node.rpc.jsonio import JSON, pairs_of, parse_money, wrong_type
 from node.rpc.merkle_proof import MerkleProof
 from node.rpc.registry import Arg, Kind, rpc
 from node.rpc.values import find_block, is_hex, parse_hash, parse_hex, parse_txid, parse_verbosity
@@ -246,14 +246,14 @@ def _build_input(item: JSON, rbf: bool, locktime: int) -> TxIn:
 def _build_outputs(context: RpcContext, outputs: JSON) -> list[TxOut]:
     pairs: list[tuple[str, JSON]] = []
     if isinstance(outputs, dict):
-        pairs = list(outputs.items())
+        pairs = pairs_of(outputs)
     elif isinstance(outputs, list):
         for item in outputs:
             if not isinstance(item, dict):
                 raise invalid_parameter("Invalid parameter, key-value pair not an object as expected")
-            if len(item) != 1:
+            if len(pairs_of(item)) != 1:
                 raise invalid_parameter("Invalid parameter, key-value pair must contain exactly one key")
-            pairs += item.items()
+            pairs += pairs_of(item)
     else:
         raise wrong_type(outputs, "array")
     built: list[TxOut] = []

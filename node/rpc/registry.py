@@ -123,7 +123,7 @@ class Command:
     def bind(self, params: Sequence[JSON] | Mapping[str, JSON]) -> list[JSON]:
         """Arguments in order, defaults filled in. RpcError with Core's codes and texts for a wrong number, name or type."""
         given = self._positional(params) if isinstance(params, Mapping) else list(params)
-        required = sum(1 for a in self.args if not a.optional)
+        required = max((n for n, a in enumerate(self.args, 1) if not a.optional), default=0)
         if len(given) > len(self.args) or len(given) < required:
             raise misc(self.help_text())
         mismatch: dict[str, str] = {}

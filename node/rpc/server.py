@@ -174,6 +174,7 @@ class RpcServer:
         command = REGISTRY.get(method)
         if command is None:
             raise RpcError(Code.METHOD_NOT_FOUND, "Method not found")
+        log.debug("ThreadRPCServer method=%s", method)
         arguments = command.bind(params if params is not None else [])
         self._serial += 1
         serial = self._serial

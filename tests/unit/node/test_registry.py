@@ -93,7 +93,8 @@ def test_every_method_has_help_and_sound_arguments() -> None:
         names = [alias for arg in command.args for alias in arg.aliases]
         assert len(names) == len(set(names)), command.name
         optional = [arg.optional for arg in command.args]
-        assert optional == sorted(optional), f"{command.name}: an optional argument before a required one"
+        if command.name != "prioritisetransaction":  # Core's: its second argument is a relic
+            assert optional == sorted(optional), f"{command.name}: an optional argument before a required one"
 
 
 def test_usage_marks_optional_arguments() -> None:
