@@ -6,6 +6,7 @@ it. LMDB is copy-on-write: a full disk fails the transaction and leaves the stat
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ class ChainStore:
                 for name in ("data.mdb", "lock.mdb"):
                     (path / name).unlink(missing_ok=True)
             self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
+            _pad(path / "data.mdb", (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
             self._env.set_mapsize(max(map_size, self._env.info()["map_size"]))
             self._meta = self._env.open_db(META_DB)
             self._index = self._env.open_db(INDEX_DB)
@@ -106,6 +108,8 @@ class ChainStore:
             with self._env.begin(self._coins) as txn, txn.cursor() as cursor:
                 for outpoint, coin in cursor.iternext(keys=True, values=True):
                     yield OutPoint(outpoint), PackedCoin(coin)
+        except lmdb.Error as error:
+            raise storage_fault(error, "reading", self.path) from error
         finally:
             self._iterators -= 1
 
@@ -215,3 +219,11 @@ class ChainStore:
             raise UserError(
                 f"{self.path} holds another chain (genesis block {hash_to_hex(network or b'')}): use another --datadir"
             )
+
+
+def _pad(path: Path, size: int) -> None:
+    """Fill a file up with zeros. LMDB may leave the last pages unwritten if nothing uses them; but where a truncated
+    file lacks used ones, reading them would kill the process, while of zeros LMDB says that they are no pages.
+    """
+    if path.stat().st_size < size:
+        os.truncate(path, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -460,6 +461,23 @@ def test_damaged_files_are_found_and_repaired(tmp_path: Path, rng: random.Random
             assert coins_of(chain) == coins
         else:
             assert chain.tip.height == 107
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_damaged_database_is_named_and_repaired(tmp_path: Path, rng: random.Random, damage: str) -> None:
+    with open_chain(tmp_path) as chain:
+        generated(chain, rng, 30, transactions=0)
+        tip = chain.tip.hash
+    data = tmp_path / "chainstate" / "data.mdb"
+    if damage == "cut":
+        os.truncate(data, 3 * 4096)
+    else:
+        data.write_bytes(b"not a database" * 1000)
+    with pytest.raises(LocalFault, match=r"The database in .* is damaged .*; start with --reindex to rebuild it"):
+        open_chain(tmp_path)
+    with open_chain(tmp_path, reindex=True) as chain:
+        list(chain.reindex())
+        assert chain.tip.hash == tip
 
 
 def _process(chain: Chainstate, blocks: list[Block]) -> None:
