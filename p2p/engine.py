@@ -445,7 +445,7 @@ class Engine:
         if idle:
             self.download.check_timeouts(peer)
             self.headers.check_headers_timeout(peer)
-            self.headers.consider_eviction(peer)
+        self.headers.consider_eviction(peer, idle=idle)
         if peer.disconnecting:
             return
         self.headers.resolve_unknown(peer)

@@ -356,8 +356,9 @@ class HeaderSync:
         sync.started = False
         sync.headers_timeout = 0.0
 
-    def consider_eviction(self, peer: Peer) -> None:
-        """Disconnect an outbound peer whose chain has stayed behind ours (Core: ConsiderEviction)."""
+    def consider_eviction(self, peer: Peer, *, idle: bool) -> None:
+        """Disconnect an outbound peer whose chain has stayed behind ours (Core: ConsiderEviction); not while something
+        that it sent waits to be handled."""
         sync, now, tip = peer.sync, self._ctx.clock(), self._node.tip()
         if sync.chain_protected or not peer.outbound_or_block_relay or not sync.started:
             return
@@ -373,6 +374,8 @@ class HeaderSync:
         elif now > sync.chain_timeout and target is not None:
             known = hash_to_hex(best.hash) if best is not None else "<none>"
             if sync.chain_sent_getheaders:
+                if not idle:
+                    return
                 log.net.info("Outbound peer has old chain, best known block = %s, %s", known, peer.disconnect_text)
                 peer.disconnect()
                 return
