@@ -176,7 +176,10 @@ class Wallet:
 
     def descriptors(self) -> dict[str, tuple[str, str]]:
         """Account kind to its public (receive, change) descriptors."""
-        return {kind: (value["receive"], value["change"]) for kind, value in self.store.items("account").items()}
+        accounts = self.store.items("account")
+        return {
+            kind: (accounts[kind]["receive"], accounts[kind]["change"]) for kind in ACCOUNT_KINDS if kind in accounts
+        }
 
     def new_address(self, kind: str = DEFAULT_ACCOUNT, branch: int = RECEIVE) -> str:
         """A fresh address, never given out before, on record before it is returned."""

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chain.params import NETWORKS, NetworkParams, load_network, network
 from chain.primitives.errors import UserError
@@ -210,6 +208,9 @@ def run(work: Awaitable[T]) -> T:
 
 async def synchronize(wallet: Wallet, rpc: RpcClient, *, mempool: bool = True) -> SyncReport:
     """Bring the wallet up to date, with a bar on the terminal when it takes long."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("Reading blocks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

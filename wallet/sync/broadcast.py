@@ -68,7 +68,10 @@ async def suggest_fee_rate(wallet: Wallet, rpc: RpcClient, target_blocks: int = 
     except RpcError:
         estimate = None
     if estimate is not None:
-        return max(round(float(estimate) * 100_000_000), FALLBACK_FEE_RATE_SAT_PER_KVB)
+        try:
+            return max(round(float(estimate) * 100_000_000), FALLBACK_FEE_RATE_SAT_PER_KVB)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise NodeError(f"{rpc.address.url} does not answer estimatesmartfee like a node") from error
     if wallet.params.name == "bitcoin":
         raise UserError("the node has no fee estimate: give one with --fee-rate, in sat/vB")
     try:

@@ -8,13 +8,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from chain.primitives.errors import UserError
 
+if TYPE_CHECKING:
+    import aiohttp  # at run time only when a session opens: it takes longer to load than most commands to run
+
+T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 MAX_COOKIE_BYTES = 4096
@@ -80,6 +82,8 @@ class RpcClient:
         self._next_id = 0
 
     async def __aenter__(self) -> RpcClient:
+        import aiohttp
+
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
         self._session = aiohttp.ClientSession(headers=self.address.headers(), timeout=timeout)
         return self
@@ -102,6 +106,13 @@ class RpcClient:
                 if error.code != RPC_IN_WARMUP or asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(0.5)  # the node is starting
+
+    async def ask(self, kind: type[T], method: str, *params: object) -> T:
+        """`call`, for a result of the given type; NodeError for any other."""
+        result = await self.call(method, *params)
+        if not isinstance(result, kind) or isinstance(result, bool):
+            raise NodeError(f"{self.address.url} does not answer {method} like a node")
+        return result
 
     async def batch(self, calls: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
         """Results in order; an RpcError stands in the place of a failed call."""
@@ -130,6 +141,8 @@ class RpcClient:
         return {"jsonrpc": "1.0", "id": self._next_id, "method": method, "params": list(params)}
 
     async def _post(self, payload: object) -> Any:
+        import aiohttp
+
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = self.address.url

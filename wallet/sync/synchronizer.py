@@ -90,7 +90,7 @@ class Synchronizer:
         return ours is None or hash_to_hex(ours) == info.get("bestblockhash")
 
     async def _check_node(self) -> dict[str, Any]:
-        info = await self._rpc.call("getblockchaininfo")
+        info = await self._rpc.ask(dict, "getblockchaininfo")
         if not self._checked_network:
             params = self._wallet.params
             genesis = await self._rpc.call("getblockhash", 0)
@@ -100,7 +100,9 @@ class Synchronizer:
                     f"the wallet is on '{params.name}': use that network's node, or --network"
                 )
             self._checked_network = True
-        return dict(info)
+        if not isinstance(info.get("blocks"), int):
+            raise NodeError(f"{self._rpc.address.url} does not answer getblockchaininfo like a node")
+        return info
 
     def _tip_hash_hex(self) -> str | None:
         point = self._wallet.sync_point
@@ -128,7 +130,7 @@ class Synchronizer:
     async def _connect_to_tip(self) -> tuple[int, int]:
         """Read the blocks after our tip; (blocks, relevant transactions)."""
         wallet = self._wallet
-        tip = int(await self._rpc.call("getblockcount"))
+        tip = await self._rpc.ask(int, "getblockcount")
         blocks = found = 0
         while wallet.tip_height < tip:
             first = wallet.tip_height + 1
@@ -143,7 +145,7 @@ class Synchronizer:
             blocks += len(batch)
             self._progress(heights[-1], tip)
             if heights[-1] == tip:
-                tip = int(await self._rpc.call("getblockcount"))
+                tip = await self._rpc.ask(int, "getblockcount")
         return blocks, found
 
     async def _fetch(self, heights: list[int]) -> list[Block]:
@@ -162,7 +164,7 @@ class Synchronizer:
                 raise _ChainChanged from raw
             try:
                 block = Block.parse(bytes.fromhex(raw))
-            except (DecodeError, ValueError) as error:
+            except (DecodeError, ValueError, TypeError) as error:
                 raise NodeError(f"the node sent a malformed block {wanted}: {error}") from error
             if hash_to_hex(block.hash) != wanted:
                 raise NodeError(f"the node sent another block than {wanted}")
@@ -177,7 +179,7 @@ class Synchronizer:
     async def _take_mempool(self) -> int:
         """Pending transactions: new ones that concern us, and ours that are no longer there. How many are new to us."""
         wallet = self._wallet
-        present = set(await self._rpc.call("getrawmempool"))
+        present = {str(txid) for txid in await self._rpc.ask(list, "getrawmempool")}
         if await self._rpc.call("getbestblockhash") != self._tip_hash_hex():
             return 0  # some may have just been confirmed: the next round knows
         known = {hash_to_hex(txid): entry for txid, entry in wallet.entries.items()}

@@ -45,6 +45,7 @@ class SmallNode:
         self.mempool: dict[str, Transaction] = {}
         self.calls: list[str] = []
         self.is_syncing = False
+        self.garbage: dict[str, Any] = {}
         self.refuse: str | None = None
         self.hook: Callable[[str], None] | None = None
         self._extra = 0
@@ -163,6 +164,8 @@ class SmallNode:
         self.calls.append(method)
         if self.hook is not None:
             self.hook(method)
+        if method in self.garbage:
+            return self.garbage[method]
         by_hash = {hash_to_hex(block.hash): block for block in self.chain}
         if method == "getblockchaininfo":
             return {

@@ -19,7 +19,18 @@ from chain.primitives.types import Amount, hash_to_hex
 from chain.script.addresses import decode_address
 from wallet import spend
 from wallet.ledger import TxState
-from wallet.sync import NodeAddress, NodeError, Refused, RpcClient, Synchronizer, SyncReport, broadcast, rebroadcast
+from wallet.sync import (
+    NodeAddress,
+    NodeError,
+    Refused,
+    RpcClient,
+    RpcError,
+    Synchronizer,
+    SyncReport,
+    broadcast,
+    rebroadcast,
+    suggest_fee_rate,
+)
 from wallet.wallet import Wallet
 
 REGTEST = network("regtest")
@@ -475,3 +486,36 @@ def test_a_restored_copy_can_replace_a_pending_payment(node: Node, make_wallet: 
         sync(node, each)
     assert wallet.entries[old.txid].state is TxState.CONFLICTED
     assert wallet.balance() == copy.balance()
+
+
+@pytest.mark.parametrize("value", [None, -1, 10**9, "zz", {}, [None]], ids=repr)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "getblockchaininfo",
+        "getblockhash",
+        "getblockcount",
+        "getbestblockhash",
+        "getblock",
+        "getblockheader",
+        "getrawmempool",
+        "getrawtransaction",
+        "estimatesmartfee",
+        "getmempoolinfo",
+    ],
+)
+def test_nonsense_from_the_node_harms_nothing(node: Node, make_wallet: MakeWallet, method: str, value: object) -> None:
+    """One clear line or a result, never a traceback, and with an honest node all is well again."""
+    wallet = make_wallet()
+    funded(node, wallet, COIN)
+    node.mine(1)
+    if method == "getblockheader":
+        node.reorganise(1, 2)
+    node.pay(script_of(wallet), 2 * COIN)
+    node.garbage = {method: value}
+    with contextlib.suppress(NodeError, RpcError):
+        sync(node, wallet)
+        talk(node, lambda rpc: suggest_fee_rate(wallet, rpc))
+    node.garbage = {}
+    sync(node, wallet)
+    assert (wallet.balance().confirmed, wallet.balance().pending) == (COIN, 2 * COIN)
