@@ -160,11 +160,10 @@ class BlockFiles:
                     f"{path} has {len(key)} bytes, not 8; restore it, or remove the blocks folder to download again"
                 )
             return key if any(key) else b""
-        if not wanted or any(self.blocks_dir.glob("blk*.dat")):
-            return b""
-        key = os.urandom(8)
+        # Like Core, state the key even if it changes nothing: whoever reads the files need not guess.
+        key = os.urandom(8) if wanted and not any(self.blocks_dir.glob("blk*.dat")) else bytes(8)
         path.write_bytes(key)
-        return key
+        return key if any(key) else b""
 
     def _write(self, path: Path, pos: int, data: bytes) -> None:
         data = xor_bytes(data, self._key, pos)
