@@ -1,4 +1,5 @@
-"""Composition and life of a node: one asyncio process that starts in order, runs until told to stop, and stops in order."""
+"""Composition and life of a node: one asyncio process that starts in order, runs until told to stop, and stops in
+order."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from chain.chainstate import Chainstate
+from chain.indexes.transactions import TransactionIndex
 from chain.interfaces import HeaderInfo, MempoolTransaction, Verdict
 from chain.mempool.policy import DEFAULT_MIN_RELAY_FEE_RATE, MempoolLimits, MempoolPolicy
-from chain.indexes.transactions import TransactionIndex
 from chain.mempool.pool import Mempool
 from chain.params import NetworkParams
 from chain.primitives.errors import LocalFault, UserError
@@ -262,7 +263,7 @@ class Node:
             level = self.config.check_level
             if not self._need_service().worker.verify_chain(level, max(self.config.check_blocks, 0)):
                 raise UserError(
-                    "Corrupted block database detected.\nPlease restart with -reindex or -reindex-chainstate to recover."
+                    "Corrupted block database detected: please restart with -reindex or -reindex-chainstate to recover."
                 )
 
     def _need_service(self) -> ChainService:

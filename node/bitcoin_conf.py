@@ -1,4 +1,5 @@
-"""Bitcoin Core's command line and bitcoin.conf, turned into a NodeConfig: single-dash options, `-no` negation, network sections."""
+"""Bitcoin Core's command line and bitcoin.conf, turned into a NodeConfig: single-dash options, `-no` negation, network
+sections."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chain.primitives.errors import UserError
-from node.config import BY_CORE, Kind, NodeConfig, Option, build, check_range, network_dir
+from node.config import BY_CORE, Kind, NodeConfig, Option, build, check_range
 
 #: Core's chain switch -> our network; the second is the name of its section and of `-chain=`.
 CHAINS: Final = {
@@ -365,11 +366,3 @@ def _imply(values: dict[str, Any], *sources: Arguments) -> None:
     if values.get("prune_mib", 0) > 1_000_000_000:
         values["prune_mib"] = 1_000_000_000
     values.setdefault("print_to_console", not any(s.flag("daemon") for s in sources))
-
-
-def log_path(config: NodeConfig) -> Path | None:
-    """Where debug.log is; None when it is switched off."""
-    if config.log_file in ("0", ""):
-        return None
-    chosen = Path(config.log_file)
-    return chosen if chosen.is_absolute() else network_dir(config.datadir, config.network) / chosen

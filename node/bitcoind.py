@@ -1,4 +1,5 @@
-"""`pickaxe-bitcoind`: the node behind Bitcoin Core's command line, files and exit codes, so that software written for Core can drive it."""
+"""`pickaxe-bitcoind`: the node behind Bitcoin Core's command line, files and exit codes, so that software written for
+Core can drive it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The one writer thread, and the chain as the event loop sees it (`chain.interfaces.NodeForPeers`).
 
-Work reaches the thread through a bounded queue and runs in order. Whoever awaits a call sees the notifications of that call before its result: both
+Work reaches the thread through a bounded queue and runs in order. Whoever awaits a call sees the notifications of that
+call before its result: both
 travel to the loop through the same FIFO.
 """
 

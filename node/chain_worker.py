@@ -1,6 +1,7 @@
 """What the writer thread does: Chainstate and Mempool kept in step, and everything that happens to them told onward.
 
-Synchronous and single-threaded: every method runs in the writer thread. RPC methods that touch the chain run there too and use this object directly.
+Synchronous and single-threaded: every method runs in the writer thread. RPC methods that touch the chain run there too
+and use this object directly.
 """
 
 from __future__ import annotations
@@ -175,7 +176,8 @@ class ChainWorker:
         return BlockOutcome(Verdict.ACCEPTED, block.hash)
 
     def submit(self, block: Block, *, requested: bool = True) -> ConsensusError | None:
-        """Process a parsed block. Returns why it is invalid, None when it is not (it need not have become part of the active chain)."""
+        """Process a parsed block. Returns why it is invalid, None when it is not (it need not have become part of the
+        active chain)."""
         self.connected_now.clear()
         try:
             events = self.chain.process_block(block, requested=requested)
@@ -276,7 +278,8 @@ class ChainWorker:
         return min(entry.chain_tx_count / total, 1.0) if total > 0 else 1.0
 
     def add_witness_nonce(self, block: Block) -> Block:
-        """Core's UpdateUncommittedBlockStructures: a block with a witness commitment whose coinbase lacks its nonce gets the usual zero one."""
+        """Core's UpdateUncommittedBlockStructures: a block with a witness commitment whose coinbase lacks its nonce
+        gets the usual zero one."""
         if not block.transactions or block.header.prev_hash not in self.chain.index:
             return block
         coinbase = block.transactions[0]
@@ -336,7 +339,8 @@ class ChainWorker:
     def accept(
         self, tx: Transaction, *, max_fee_rate_sat_per_kvb: int | None = None, local: bool = False
     ) -> AcceptResult:
-        """Mempool.accept with its consequences told onward. Raises as it does. A `local` one is announced until a peer asked for it."""
+        """Mempool.accept with its consequences told onward. Raises as it does. A `local` one is announced until a peer
+        asked for it."""
         result = self.mempool.accept(tx, max_fee_rate_sat_per_kvb=max_fee_rate_sat_per_kvb)
         if local and tx.txid in self.mempool:
             self.mempool.unbroadcast.add(tx.txid)
@@ -433,11 +437,13 @@ class ChainWorker:
         return height
 
     def prune(self, height: int) -> int:
-        """Delete the block files whose blocks all lie at or below `height` and deep enough; the last height that is gone, -1 for none."""
+        """Delete the block files whose blocks all lie at or below `height` and deep enough; the last height that is
+        gone, -1 for none."""
         return prune_chain(self.chain, height)
 
     def verify_chain(self, level: int, count: int) -> bool:
-        """Check the last `count` blocks on disk (0 or less: all) as thoroughly as `level` (0 to 4) says; what is wrong goes to the log."""
+        """Check the last `count` blocks on disk (0 or less: all) as thoroughly as `level` (0 to 4) says; what is wrong
+        goes to the log."""
         kept = self.chain.tip.height + 1 - self.prune_height()
         blocks = min(count, kept) if count > 0 else kept
         log.info("Verifying last %d blocks at level %d", blocks, level)

@@ -1,4 +1,5 @@
-"""What a node can be told, in one table: the field, its key in the TOML file, its name in Bitcoin Core, its type and what it does.
+"""What a node can be told, in one table: the field, its key in the TOML file, its name in Bitcoin Core, its type and
+what it does.
 
 `load_toml` reads `pickaxe node`'s file, `node.bitcoin_conf` reads Core's; both end in one frozen `NodeConfig`.
 """
@@ -122,20 +123,6 @@ class NodeConfig:
     shrink_log: bool = False
     pid_file: str = ""
 
-    @property
-    def network_dir(self) -> Path:
-        """Where this network's files are: the datadir itself for Bitcoin's main chain, as in Core, a folder of it for every other."""
-        return network_dir(self.datadir, self.network)
-
-    @property
-    def cookie_path(self) -> Path:
-        chosen = Path(self.rpc_cookie_file or ".cookie")
-        return chosen if chosen.is_absolute() else self.network_dir / chosen
-
-
-def network_dir(datadir: Path, network: str) -> Path:
-    return datadir if network == "bitcoin" else datadir / network
-
 
 class Kind(Enum):
     BOOL = "true or false"
@@ -147,7 +134,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting: its field, TOML key, Core name and type. `local` ones count in bitcoin.conf only inside their network's section."""
+    """One setting: its field, TOML key, Core name and type. `local` ones count in bitcoin.conf only inside their
+    network's section."""
 
     field: str
     toml: str
@@ -318,7 +306,8 @@ def parse_fee(text: str, where: str) -> int:
 
 
 def build(values: Mapping[str, Any], base: NodeConfig | None = None) -> NodeConfig:
-    """A NodeConfig from fields, checked against each other. UserError with Core's texts where Core has the same check."""
+    """A NodeConfig from fields, checked against each other. UserError with Core's texts where Core has the same
+    check."""
     known = {f.name for f in fields(NodeConfig)}
     unknown = set(values) - known
     if unknown:

@@ -13,8 +13,10 @@ from chain.primitives.errors import LocalFault
 
 #: Core's categories, in the order in which `logging` lists them.
 CATEGORIES: Final = (
-    "addrman", "bench", "blockstorage", "cmpctblock", "coindb", "estimatefee", "http", "i2p", "ipc", "kernel", "leveldb",
-    "libevent", "mempool", "mempoolrej", "net", "privatebroadcast", "proxy", "prune", "qt", "rand", "reindex", "rpc", "scan", "selectcoins",
+    "addrman", "bench", "blockstorage",
+    "cmpctblock", "coindb", "estimatefee", "http", "i2p", "ipc", "kernel", "leveldb",
+    "libevent", "mempool", "mempoolrej", "net", "privatebroadcast",
+    "proxy", "prune", "qt", "rand", "reindex", "rpc", "scan", "selectcoins",
     "tor", "txpackages", "txreconciliation", "validation", "walletdb", "zmq",
 )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""Which network a name means: a built-in one, one that `pickaxe network create` wrote below the datadir, or a TOML file by its path."""
+"""Which network a name means: a built-in one, one that `pickaxe network create` wrote below the datadir, or a TOML file
+by its path."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def resolve(name: str, datadir: Path) -> NetworkParams:
 
 
 def network_dir(datadir: Path, params: NetworkParams) -> Path:
-    """Where a network's files are: the datadir itself for Bitcoin's main chain, as in Core, a folder of it for every other."""
+    """Where a network's files are: the datadir itself for Bitcoin's main chain, as in Core, a folder of it for every
+    other."""
     return datadir / params.data_folder if params.data_folder else datadir
 
 

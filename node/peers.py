@@ -11,7 +11,6 @@ from p2p.config import Bind, P2PConfig
 from p2p.constants import Services
 from p2p.permissions import Permission, Whitelist, parse_permissions, parse_whitelist
 
-
 MAX_ORPHANS = 3_000  #: as many as Core 31 can hold; their weight per peer is bounded besides
 
 

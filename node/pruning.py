@@ -11,7 +11,8 @@ log = logging.getLogger("pickaxe.node")
 
 
 def prune_chain(chain: Chainstate, height: int) -> int:
-    """Delete every block file whose blocks all lie at or below `height` and at least 288 below the tip. Returns the highest height below which
+    """Delete every block file whose blocks all lie at or below `height` and at least 288 below the tip. Returns the
+    highest height below which
     all is gone, -1 when nothing is."""
     limit = min(height, chain.tip.height - MIN_BLOCKS_TO_KEEP)
     highest: dict[int, int] = {}

@@ -1,6 +1,7 @@
 """-txindex: from a txid to the block that holds the transaction, and where in it.
 
-The index follows the active chain and forgets nothing: a transaction whose block was reorganised away is still found in that block, until it is
+The index follows the active chain and forgets nothing: a transaction whose block was reorganised away is still found in
+that block, until it is
 confirmed elsewhere (as in Core).
 """
 

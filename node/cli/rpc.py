@@ -1,4 +1,5 @@
-"""`pickaxe rpc METHOD [ARGUMENT…]`: a JSON-RPC client that also takes bitcoin-cli's single-dash options, so that scripts for it work as they are."""
+"""`pickaxe rpc METHOD [ARGUMENT…]`: a JSON-RPC client that also takes bitcoin-cli's single-dash options, so that
+scripts for it work as they are."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ from node.networks import network_dir, resolve
 from node.rpc import jsonio
 from node.rpc.auth import read_cookie
 
-_EPILOG = "Options as in bitcoin-cli work too: -datadir=D -regtest -rpcport=N -rpcuser=U -rpcpassword=P -rpcwallet=W -named -stdin."
+_EPILOG = (
+    "Options as in bitcoin-cli work too: -datadir=D -regtest -rpcport=N -rpcuser=U -rpcpassword=P -rpcwallet=W -named"
+    " -stdin."
+)
 
 
 @dataclass(slots=True)
@@ -61,7 +65,8 @@ class RpcFailure(Exception):
 
 _OWN: Final = {"--network": "network", "--datadir": "datadir", "--rpc-url": "url", "--rpc-cookie": "cookie"}
 _CLIENT_CORE: Final = {
-    "rpcconnect", "rpcport", "rpcuser", "rpcpassword", "rpccookiefile", "rpcwallet", "rpcclienttimeout", "rpcwait", "rpcwaittimeout",
+    "rpcconnect", "rpcport", "rpcuser", "rpcpassword", "rpccookiefile", "rpcwallet", "rpcclienttimeout", "rpcwait",
+    "rpcwaittimeout",
     "datadir", "conf", "chain", "regtest", "testnet", "testnet4", "signet", "stdinrpcpass", "color",
 }  # fmt: skip
 
@@ -122,7 +127,8 @@ def rpc(words: tuple[str, ...]) -> None:
 
 
 def parse(words: list[str]) -> Invocation:
-    """Options up to the method's name, ours and Core's; the rest are the method and its arguments. UserError for an unknown option."""
+    """Options up to the method's name, ours and Core's; the rest are the method and its arguments. UserError for an
+    unknown option."""
     out = Invocation()
     core: list[str] = []
     while words and words[0].startswith("-") and len(words[0]) > 1:
@@ -159,7 +165,8 @@ def _next(words: list[str], name: str) -> str:
 
 
 def find_node(invocation: Invocation) -> Target:
-    """Address and credentials from the options, the datadir's configuration and its cookie. UserError when there is no way in."""
+    """Address and credentials from the options, the datadir's configuration and its cookie. UserError when there is no
+    way in."""
     core = invocation.core
     target = Target()
     timeout = core.last("rpcclienttimeout")
@@ -254,8 +261,8 @@ def call(target: Target, method: str, params: Any, *, wait: bool = False) -> Any
                 time.sleep(0.25)
                 continue
             raise UserError(
-                f"Could not connect to the server {target.host}:{target.port}: {error}. Make sure that the node is running"
-                " and that you are connecting to the correct RPC port."
+                f"Could not connect to the server {target.host}:{target.port}: {error}. Make sure that the node is"
+                " running and that you are connecting to the correct RPC port."
             ) from error
         finally:
             connection.close()

@@ -1,4 +1,5 @@
-"""Who may call: the cookie file, -rpcauth hashes, and the deprecated -rpcuser/-rpcpassword pair (Bitcoin Core's httprpc.cpp)."""
+"""Who may call: the cookie file, -rpcauth hashes, and the deprecated -rpcuser/-rpcpassword pair (Bitcoin Core's
+httprpc.cpp)."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def _parse_rpcauth(line: str) -> tuple[bytes, bytes, bytes]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Create `path` readable by its owner alone and only ever complete: written beside, then renamed. OSError passes through."""
+    """Create `path` readable by its owner alone and only ever complete: written beside, then renamed. OSError passes
+    through."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

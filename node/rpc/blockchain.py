@@ -465,8 +465,8 @@ def _where(tip: HeaderInfo) -> JSON:
     Arg("current_tip", Kind.HEX, None, help="wait until the tip is another than this"),
     help="Wait for the tip to change.",
 )
-async def waitfornewblock(context: RpcContext, timeout: int, current_tip: str | None) -> JSON:
-    limit = parse_timeout(timeout)
+async def waitfornewblock(context: RpcContext, timeout_ms: int, current_tip: str | None) -> JSON:
+    limit = parse_timeout(timeout_ms)
     service = context.chain_service
     known = service.tip().hash if current_tip is None else parse_block_hash(current_tip, "current_tip")
     return _where(await service.wait_for_tip(lambda tip: tip.hash != known, limit))
@@ -479,9 +479,9 @@ async def waitfornewblock(context: RpcContext, timeout: int, current_tip: str | 
     Arg("timeout", Kind.INT, 0, help="milliseconds, 0 for none"),
     help="Wait for this block to be the tip.",
 )
-async def waitforblock(context: RpcContext, blockhash: str, timeout: int) -> JSON:
+async def waitforblock(context: RpcContext, blockhash: str, timeout_ms: int) -> JSON:
     wanted = parse_block_hash(blockhash)
-    limit = parse_timeout(timeout)
+    limit = parse_timeout(timeout_ms)
     return _where(await context.chain_service.wait_for_tip(lambda tip: tip.hash == wanted, limit))
 
 
@@ -492,8 +492,8 @@ async def waitforblock(context: RpcContext, blockhash: str, timeout: int) -> JSO
     Arg("timeout", Kind.INT, 0, help="milliseconds, 0 for none"),
     help="Wait for the chain to reach a height.",
 )
-async def waitforblockheight(context: RpcContext, height: int, timeout: int) -> JSON:
-    limit = parse_timeout(timeout)
+async def waitforblockheight(context: RpcContext, height: int, timeout_ms: int) -> JSON:
+    limit = parse_timeout(timeout_ms)
     return _where(await context.chain_service.wait_for_tip(lambda tip: tip.height >= height, limit))
 
 

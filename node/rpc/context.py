@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RpcContext:
-    """The running node. `chain`, `mempool` and `worker` belong to the writer thread: only plain (not async) methods may use them."""
+    """The running node. `chain`, `mempool` and `worker` belong to the writer thread: only plain (not async) methods may
+    use them."""
 
     config: NodeConfig
     params: NetworkParams

@@ -1,4 +1,5 @@
-"""Descriptors as RPC uses them: expanding what a client scans for, and saying which descriptor a script has (Core's InferDescriptor)."""
+"""Descriptors as RPC uses them: expanding what a client scans for, and saying which descriptor a script has (Core's
+InferDescriptor)."""
 
 from __future__ import annotations
 
@@ -130,7 +131,8 @@ def parse_range(value: JSON) -> tuple[int, int]:
 
 
 def scan_object(value: JSON, params: NetworkParams) -> dict[bytes, str]:
-    """Output script to inferred descriptor, for one scan object: a descriptor, or {"desc", "range"} (EvalDescriptorStringOrObject)."""
+    """Output script to inferred descriptor, for one scan object: a descriptor, or {"desc", "range"}
+    (EvalDescriptorStringOrObject)."""
     span = DEFAULT_RANGE
     if isinstance(value, str):
         text = value

@@ -1,4 +1,5 @@
-"""JSON-RPC failures: Bitcoin Core's codes (src/rpc/protocol.h) and, in one table, the texts that clients compare letter by letter."""
+"""JSON-RPC failures: Bitcoin Core's codes (src/rpc/protocol.h) and, in one table, the texts that clients compare letter
+by letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""JSON with money in it: amounts leave as literal decimals with eight places and arrive as text, never through binary floating point."""
+"""JSON with money in it: amounts leave as literal decimals with eight places and arrive as text, never through binary
+floating point."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def money(sat: int) -> NumberLiteral:
 
 
 def parse_money(value: JSON, *, maximum: int = MAX_MONEY) -> int:
-    """Satoshi from a JSON number or string of coins. RpcError with Core's texts for anything else, out of range or finer than a satoshi."""
+    """Satoshi from a JSON number or string of coins. RpcError with Core's texts for anything else, out of range or
+    finer than a satoshi."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise type_error(Text.NOT_A_NUMBER_OR_STRING)
     sat = parse_fixed_point(str(value), 8)
@@ -55,7 +57,8 @@ _FIXED = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,3})
 
 
 def parse_fixed_point(text: str, decimals: int) -> int | None:
-    """`text` times 10**decimals as an exact integer; None when it is no plain JSON number, has more decimals, or exceeds 18 digits."""
+    """`text` times 10**decimals as an exact integer; None when it is no plain JSON number, has more decimals, or
+    exceeds 18 digits."""
     match = _FIXED.fullmatch(text)
     if match is None:
         return None
@@ -89,11 +92,10 @@ def pretty(value: JSON) -> str:
 
 
 def loads(text: str | bytes) -> JSON:
-    """Parse JSON; numbers with a point or an exponent come out as Decimal. Raises ValueError (also for NaN, Infinity, absurd depth)."""
+    """Parse JSON; numbers with a point or an exponent come out as Decimal. Raises ValueError (also for NaN, Infinity,
+    absurd depth)."""
     try:
-        return json.loads(
-            text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object
-        )
+        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -255,9 +255,7 @@ def check_burn(tx: Transaction, limit: int) -> None:
 def _has_valid_ops(script: bytes) -> bool:
     """Core's HasValidOps: it parses, every opcode exists and no push exceeds 520 bytes."""
     try:
-        return all(
-            opcode <= Opcode.OP_NOP10 and len(data or b"") <= MAX_PUSH_BYTES for opcode, data in iterate(script)
-        )
+        return all(opcode <= Opcode.OP_NOP10 and len(data or b"") <= MAX_PUSH_BYTES for opcode, data in iterate(script))
     except ValueError:
         return False
 

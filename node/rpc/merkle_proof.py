@@ -17,7 +17,8 @@ def _hash_pair(left: bytes, right: bytes) -> bytes:
 
 @dataclass(slots=True)
 class MerkleProof:
-    """Header (80 bytes), number of transactions, and the tree in depth-first order: hashes, and a bit for each node that says whether it
+    """Header (80 bytes), number of transactions, and the tree in depth-first order: hashes, and a bit for each node
+    that says whether it
     leads to a proven transaction."""
 
     header: bytes

@@ -431,7 +431,8 @@ def _exact_block(context: RpcContext, script: bytes, wanted: Sequence[JSON]) -> 
 
 
 def network_hash_rate(context: RpcContext, lookup: int, height: int) -> float:
-    """Hashes a second, from the work of the last `lookup` blocks before `height` (-1: the tip) and the time that they took."""
+    """Hashes a second, from the work of the last `lookup` blocks before `height` (-1: the tip) and the time that they
+    took."""
     index = context.chain.index
     if lookup < -1 or lookup == 0:
         raise invalid_parameter("Invalid nblocks. Must be a positive number or -1.")

@@ -1,4 +1,5 @@
-"""The one table of RPC methods: what each is called, which arguments it takes, where it runs and how it is explained."""
+"""The one table of RPC methods: what each is called, which arguments it takes, where it runs and how it is
+explained."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ class Arg:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One method: `function(context, *arguments)`. Plain functions run in the chain's writer thread unless `on_loop`; coroutines on the loop."""
+    """One method: `function(context, *arguments)`. Plain functions run in the chain's writer thread unless `on_loop`;
+    coroutines on the loop."""
 
     name: str
     category: str
@@ -121,7 +123,8 @@ class Command:
         return "\n".join(lines)
 
     def bind(self, params: Sequence[JSON] | Mapping[str, JSON]) -> list[JSON]:
-        """Arguments in order, defaults filled in. RpcError with Core's codes and texts for a wrong number, name or type."""
+        """Arguments in order, defaults filled in. RpcError with Core's codes and texts for a wrong number, name or
+        type."""
         given = self._positional(params) if isinstance(params, Mapping) else list(params)
         required = max((n for n, a in enumerate(self.args, 1) if not a.optional), default=0)
         if len(given) > len(self.args) or len(given) < required:

@@ -1,6 +1,7 @@
 """JSON-RPC over HTTP: 1.x, 2.0 and batches, with the status codes of Bitcoin Core's httprpc.cpp.
 
-Methods come from `node.rpc.registry`. Until `ready()` every call is answered with the warm-up error and its status line, as clients expect.
+Methods come from `node.rpc.registry`. Until `ready()` every call is answered with the warm-up error and its status
+line, as clients expect.
 """
 
 from __future__ import annotations

@@ -123,9 +123,9 @@ def _take_prevtx(item: JSON, coins: dict[bytes, PackedCoin], keyring: Keyring) -
             keyring.add_script(script_given)
             keyring.add_script(p2wsh(sha256(script_given)))  # P2SH around P2WSH
     kind, _ = classify(script)
-    if kind in (ScriptType.SCRIPTHASH, ScriptType.WITNESS_V0_SCRIPTHASH):
-        if not item.get("redeemScript") and not item.get("witnessScript"):
-            raise invalid_parameter("Missing redeemScript/witnessScript")
+    needs_script = kind in (ScriptType.SCRIPTHASH, ScriptType.WITNESS_V0_SCRIPTHASH)
+    if needs_script and not item.get("redeemScript") and not item.get("witnessScript"):
+        raise invalid_parameter("Missing redeemScript/witnessScript")
 
 
 def sign_transaction(tx: Transaction, coins: dict[bytes, PackedCoin], keyring: Keyring, hash_type: int) -> JSON:

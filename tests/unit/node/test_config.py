@@ -20,7 +20,8 @@ def _toml(folder: Path, text: str) -> Path:
 def test_a_toml_file_sets_fields(tmp_path: Path) -> None:
     path = _toml(
         tmp_path,
-        'network = "dev"\n[peers]\nlisten = false\nconnect = ["a:1", "b"]\n[mempool]\nmin_relay_fee = "0.00002"\n[rpc]\nport = 5\n',
+        'network = "dev"\n[peers]\nlisten = false\nconnect = ["a:1", "b"]\n'
+        '[mempool]\nmin_relay_fee = "0.00002"\n[rpc]\nport = 5\n',
     )
     values = load_toml(path)
     assert values == {
