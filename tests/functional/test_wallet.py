@@ -13,6 +13,7 @@ from tests.functional.processes import Node, Wallet, nodes, until
 pytestmark = pytest.mark.functional
 
 ELSEWHERE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+ELSEWHERE_2 = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry"
 
 
 def _balance(wallet: Wallet) -> dict[str, Decimal]:
@@ -53,7 +54,7 @@ def test_replace_reorganise_resend_and_restore(tmp_path: Path) -> None:
         node.call("invalidateblock", block)
         assert _balance(bob)["confirmed"] == 0
         assert _balance(alice)["confirmed"] + _balance(alice)["pending"] == 80 - fee  # the payment counts still
-        node.call("generatetoaddress", 2, ELSEWHERE)
+        node.call("generatetoaddress", 2, ELSEWHERE_2)  # to the same address it could be the invalidated block again
         waiting = alice.run("rebroadcast")
         assert waiting in ([], [second["txid"]])  # a lock time at the old height made the node drop it, or did not
         node.call("generatetoaddress", 1, ELSEWHERE)
