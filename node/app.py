@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import resource
@@ -34,7 +35,7 @@ from node.peers import build_peer_config
 from node.rpc.auth import Authenticator, write_private
 from node.rpc.context import RpcContext
 from node.rpc.mempool import MEMPOOL_FILE
-from node.rpc.server import RpcServer
+from node.rpc.server import IPNetwork, RpcServer
 from node.rpc.table import MODULES
 from p2p.manager import PeerManager
 
@@ -180,8 +181,8 @@ class Node:
             log.warning("%s", warning)
         for name in self._log.unknown:
             log.warning("Unsupported logging category -debug=%s.", name)
-        if config.block_filter_index or config.coin_stats_index:
-            log.warning("-blockfilterindex and -coinstatsindex have no effect: this version keeps neither index.")
+        if config.block_filter_index or config.coin_stats_index or config.rest:
+            log.warning("-blockfilterindex, -coinstatsindex and -rest have no effect in this version.")
 
     def _need_log(self) -> NodeLog:
         if self._log is None:
@@ -216,10 +217,15 @@ class Node:
             threads=config.rpc_threads,
             work_queue=config.rpc_work_queue,
             idle_timeout_s=config.rpc_timeout_s,
+            allow=[_subnet(text) for text in config.rpc_allow_ip],
         )
         if config.rpc_server:
             port = config.rpc_port or self.params.rpc_port
-            addresses = [_host_port(text, port) for text in config.rpc_bind] or [("127.0.0.1", port)]
+            addresses = [_host_port(text, port) for text in config.rpc_bind]
+            if addresses and not config.rpc_allow_ip and not all(map(_is_loopback, addresses)):
+                log.warning("--rpc-bind was ignored because --rpc-allow-ip was not given: RPC is on loopback only")
+                addresses = []
+            addresses = addresses or [("127.0.0.1", port)]
             try:
                 await server.start(addresses)
             except OSError as error:
@@ -259,7 +265,7 @@ class Node:
         chain = self._need_service().worker.chain
         if chain.tip.height and chain.tip.time > self.clock() + self.params.max_future_drift_s:
             raise InitError(FUTURE_TIP_MESSAGE)
-        if chain.tip.height and self.config.check_blocks:
+        if chain.tip.height:
             level = self.config.check_level
             if not self._need_service().worker.verify_chain(level, max(self.config.check_blocks, 0)):
                 raise UserError(
@@ -525,6 +531,24 @@ def _work_option(text: str) -> int | None:
     if len(digits) > 64 or not digits or any(c not in "0123456789abcdefABCDEF" for c in digits):
         raise UserError(f"Invalid minimum work specified ({text}), must be up to 64 hex digits")
     return int(digits, 16)
+
+
+def _subnet(text: str) -> IPNetwork:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise UserError(
+            f"Invalid -rpcallowip subnet specification: {text}. Valid values are a single IP (e.g. 1.2.3.4), a"
+            " network/netmask (e.g. 1.2.3.4/255.255.255.0), a network/CIDR (e.g. 1.2.3.4/24), all ipv4 (0.0.0.0/0),"
+            " or all ipv6 (::/0)."
+        ) from None
+
+
+def _is_loopback(address: tuple[str, int]) -> bool:
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:
+        return address[0] == "localhost"
 
 
 def _host_port(text: str, default_port: int) -> tuple[str, int]:

@@ -134,6 +134,8 @@ ACCEPTED: Final = frozenset(
         "zmqpubsequencehwm",
     ]
 )
+#: Accepting these without doing what they say would expose a user: refused unless switched off.
+_PRIVACY: Final = ("proxy", "onion", "onlynet", "i2psam")
 _SPECIAL: Final = frozenset({"datadir", "conf", "chain", "h", "help", "?", "version", *_SWITCHES})
 #: Options whose bare form means a list entry '1' ("all"), not the boolean true.
 _ALIASES: Final = {"?": "h", "help": "h"}
@@ -261,6 +263,10 @@ def load(arguments: Arguments) -> Loaded:
             raise UserError(f'Specified data directory "{in_file}" does not exist.')
     network = _choose_network(arguments, sections[""])
     section = sections.get(SECTION_OF[network], Arguments())
+    for name in _PRIVACY:
+        for source in (arguments, section, sections[""]):
+            if source.last(name) not in (None, "", "0"):
+                raise UserError(f"-{name} is not supported: this node can only connect directly. Remove it to go on.")
     warnings = [f"Section [{name}] is not recognized." for name in sections if name and name not in CHAINS]
     warnings += [
         f"Ignoring unknown configuration value {name}"

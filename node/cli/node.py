@@ -32,6 +32,7 @@ from node.config import CONFIG_FILE, build, default_datadir, load_toml
 @click.option("--port", type=click.IntRange(0, 65535), help="Port for peers.")
 @click.option("--rpc-port", type=click.IntRange(0, 65535), help="Port for JSON-RPC.")
 @click.option("--rpc-bind", multiple=True, metavar="HOST[:PORT]", help="Address for JSON-RPC [default: loopback].")
+@click.option("--rpc-allow-ip", multiple=True, metavar="IP[/BITS]", help="Who else may call; needed with --rpc-bind.")
 @click.option("--rpc-user", help="RPC user [default: a cookie].")
 @click.option("--rpc-password", envvar="PICKAXE_RPC_PASSWORD", help="RPC password.")
 @click.option("--dbcache", "dbcache_mib", type=click.IntRange(4), help="Memory for coins not yet on disk, MiB.")

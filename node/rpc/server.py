@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import ipaddress
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from node.rpc.context import RpcContext
 
 log = logging.getLogger("pickaxe.rpc")
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_BODY_BYTES: Final = 0x02000000  #: Core's MAX_SIZE; a block in hex fits four times
 WRONG_PASSWORD_DELAY_S: Final = 0.25  #: slows guessing, as Core does
@@ -73,13 +76,20 @@ class RpcServer:
     """The HTTP server. `context` is handed to each method as its first argument."""
 
     def __init__(
-        self, authenticator: Authenticator, *, threads: int = 16, work_queue: int = 64, idle_timeout_s: float = 30
+        self,
+        authenticator: Authenticator,
+        *,
+        threads: int = 16,
+        work_queue: int = 64,
+        idle_timeout_s: float = 30,
+        allow: Sequence[IPNetwork] = (),
     ) -> None:
         self.context: RpcContext | None = None
         self.warmup_status = "RPC server started"
         self.port = 0  #: of the first address, once listening
         self.active: dict[int, ActiveCommand] = {}
         self._auth = authenticator
+        self._allow = tuple(allow)
         self._limit = threads + work_queue
         self._in_flight = 0
         self._serial = 0
@@ -115,6 +125,9 @@ class RpcServer:
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._may_connect(request.remote):
+            log.warning("Client network is not allowed RPC access: %s", request.remote)
+            return web.Response(status=403)
         if request.method != "POST":
             return web.Response(status=405, text="JSONRPC server handles only POST requests")
         header = request.headers.get("Authorization")
@@ -138,6 +151,18 @@ class RpcServer:
             return await self._answer(body)
         finally:
             self._in_flight -= 1
+
+    def _may_connect(self, remote: str | None) -> bool:
+        """Loopback always, others by -rpcallowip."""
+        try:
+            address = ipaddress.ip_address((remote or "").partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        return address.is_loopback or any(
+            address.version == network.version and address in network for network in self._allow
+        )
 
     async def _answer(self, body: bytes) -> web.Response:
         try:

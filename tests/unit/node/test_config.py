@@ -113,6 +113,7 @@ def test_connect_zero_means_no_connections_of_our_own(tmp_path: Path) -> None:
         (["-regtest", f"-uacomment={'a' * 256}"], "exceeds maximum length (256)"),
         (["-regtest", "-prune=100"], "Prune configured below the minimum"),
         (["-regtest", "-minrelaytxfee=x"], "Invalid amount for -minrelaytxfee"),
+        (["-regtest", "-proxy=127.0.0.1:9050"], "-proxy is not supported"),
         (["-regtest", "-port=99999"], "Invalid port specified in -port: '99999'"),
     ],
 )
