@@ -172,7 +172,7 @@ def test_trees_of_blocks_in_any_order_lead_to_the_same_tips(rng: random.Random, 
                 rng.shuffle(tree)
                 for block in tree:
                     pair.submit(block.raw, "tree")
-            assert pair.ours.index.best_header.hash in {block.hash for block in tree}
+                    assert pair.ours.index.best_header.height == pair.kernel.chain.best_entry.height
         finally:
             pair.close()
 
