@@ -26,6 +26,7 @@ RECENT_S = 600
 CACHE_S = (
     24 * 3600
 )  #: getaddr is answered from the same sample for about a day, so that asking often does not map our address book
+MAX_CACHES = 32
 TIME_PENALTY_S = 7200
 EARLIEST_TIME = 100_000_000
 
@@ -36,8 +37,7 @@ class AddrRelay:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._salt = ctx.rng.getrandbits(64).to_bytes(8, "little")
-        self._cache: list[TimedAddress] = []
-        self._cache_until = 0.0
+        self._cache: dict[tuple[str, str], tuple[float, list[TimedAddress]]] = {}
 
     # --- received
 
@@ -148,10 +148,14 @@ class AddrRelay:
             found = sample(MAX_ADDR_TO_SEND, MAX_PCT_ADDR_TO_SEND, None)
         else:
             now = self._ctx.clock()
-            if now > self._cache_until:
-                self._cache = sample(MAX_ADDR_TO_SEND, MAX_PCT_ADDR_TO_SEND, None)
-                self._cache_until = now + CACHE_S * (0.875 + self._ctx.rng.random() / 4)
-            found = self._cache
+            # one for each of our addresses and networks: else answers would tell that they belong to one node
+            key = (peer.bind, "onion" if peer.inbound_onion or peer.address is None else peer.address.network_name)
+            until, found = self._cache.get(key, (0.0, []))
+            if now > until:
+                found = sample(MAX_ADDR_TO_SEND, MAX_PCT_ADDR_TO_SEND, None)
+                self._cache[key] = (now + CACHE_S * (0.875 + self._ctx.rng.random() / 4), found)
+                while len(self._cache) > MAX_CACHES:
+                    del self._cache[next(iter(self._cache))]
         return [s for s in found if not self._ctx.bans.banned(s.address) and not self._ctx.bans.discouraged(s.address)]
 
     # --- sent

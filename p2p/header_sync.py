@@ -274,6 +274,10 @@ class HeaderSync:
         """Headers that may be stored now (perhaps none yet); None when these do not belong to the sync, which is over
         then."""
         result = presync.process(headers, full=full)
+        if result.success:
+            peer.sync.last_getheaders = (
+                0.0  # this was the answer: another request may go out, also when the sync is over
+            )
         if result.request_more and result.success:
             self.request_at_once(peer, presync.locator(self._node.locator(presync.start.hash)))
         if presync.done:

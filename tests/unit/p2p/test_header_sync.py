@@ -398,6 +398,24 @@ def test_a_low_work_chain_of_4000_is_taken_once_its_work_is_known(rng: random.Ra
     simulate(rng, body)
 
 
+def test_after_a_presync_that_fell_short_headers_are_asked_for_again(rng: random.Random) -> None:
+    """At once with the next announcement, not only after two minutes."""
+
+    async def body(net: SimNet, host: SimHost) -> None:
+        host.node.minimum_work = 2 * 2500
+        blocks = chain_on(host.node.active[0].header, 1, 2100, int(net.now) - 5000)
+        peer = await ready(Script(net, host))
+        await peer.say(headers_of(blocks[:2000]))
+        assert GetHeaders.decode(peer.last("getheaders")).locator[0] == blocks[1999].hash
+        peer.heard.clear()
+        await peer.say(headers_of(blocks[2000:]))
+        assert peer.peer.presynced_height == -1
+        await peer.say(InvMessage((Inv(MSG_BLOCK, b"\x05" * 32),)))
+        assert "getheaders" in peer.commands()
+
+    simulate(rng, body)
+
+
 def test_difficulty_moves_only_where_it_may() -> None:
     from chain.params import network
 
