@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from chain.primitives.errors import UserError
 from miner.asic.bm13xx import ticket_mask
 from miner.asic.bm13xx.driver import DriverOptions, State
 from miner.asic.bm13xx.events import ChainFailed, Event, NonceChecked, Overheated
 from miner.asic.bm13xx.models import model_named
-from miner.asic.bm13xx.models.model import JobFormat
+from miner.asic.bm13xx.models.model import ChipModel, JobFormat
 from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
 from miner.asic.board import Board, BoardReport, ResetLine
 from miner.asic.transport import PortError, PortGone
@@ -206,3 +207,25 @@ class AsicDevice:
                     return
                 next_try = self._clock() + _RECONNECT_S
             time.sleep(_PUMP_S)
+
+
+def asic_devices(
+    ports: Sequence[str],
+    model_name: str | None = None,
+    frequency_mhz: float | None = None,
+    zero_bits: int = 32,
+    reset_line: ResetLine | None = None,
+) -> list[AsicDevice]:
+    """One device per port, named asic0, asic1, …; `zero_bits` below 32 for emulated boards. UserError for an unknown
+    model or a clock it cannot run at."""
+    if model_name is not None and frequency_mhz is not None:
+        check_frequency(model_named(model_name), frequency_mhz)
+    options = DriverOptions(frequency_mhz=frequency_mhz, zero_bits=zero_bits)
+    return [AsicDevice(f"asic{index}", port, model_name, options, reset_line) for index, port in enumerate(ports)]
+
+
+def check_frequency(model: ChipModel, frequency_mhz: float) -> None:
+    """UserError unless the clock is within what the chip is known to run at."""
+    low, high = 50.0, max(model.frequencies_mhz)
+    if not low <= frequency_mhz <= high:
+        raise UserError(f"{model.name} runs at {low:g} to {high:g} MHz, not at {frequency_mhz:g}")

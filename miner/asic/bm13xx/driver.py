@@ -78,6 +78,7 @@ class DriverOptions:
 
     `chips`: how many there must be, None to take what is found; `zero_bits`: 32, less for a scaled emulator;
     `attempts`: start-ups in a row before giving up; `chips_per_domain`: chips that share a supply voltage;
+    `identify_only`: find and name the chips, change nothing;
     `recovery_s`: wait before a chain that lost a chip is started again, doubled each time up to `recovery_max_s`.
     """
 
@@ -89,7 +90,7 @@ class DriverOptions:
     attempts: int = 3
     retry_s: float = 1.0
     answer_timeout_s: float = 1.0
-    quiet_s: float = 0.15
+    quiet_s: float = 0.3
     ramp_step_s: float = 0.1
     settle_s: float = 0.01
     baud_settle_s: float = 0.06
@@ -98,6 +99,7 @@ class DriverOptions:
     recovery_s: float = 0.5
     recovery_max_s: float = 300.0
     chips_per_domain: int = 1
+    identify_only: bool = False
     cut_off_c: float = 80.0
 
 
@@ -145,7 +147,7 @@ class ChainDriver:
         """Make the chips stop hashing: no sweep, lowest clock. What the board switches off is the board's."""
         self._now = now
         self._tasks.clear()
-        if self.model is not None and self.state is not State.IDLE:
+        if self.model is not None and self.state is not State.IDLE and not self.options.identify_only:
             if self.model.rolls_versions:
                 self.write(reg.HASHING_STOPPED.register, reg.HASHING_STOPPED.value)
             self.write_clock(50.0)
@@ -299,6 +301,14 @@ class ChainDriver:
             self.table = JobTable(model, self.options.zero_bits)
             self.monitor = Monitor(model, self.options.zero_bits)
 
+    def found(self, chips: int) -> None:
+        """The chips are known and left as they are."""
+        if self.model is None or self.monitor is None:
+            raise RuntimeError("chips were found before they were identified")
+        self.monitor.set_chips(chips)
+        self.state = State.STOPPED
+        self._events.append(ChainUp(self.model, chips, self.baud, 0.0))
+
     def came_up(self, chips: int) -> None:
         """Start-up is through."""
         model, monitor, table = self.model, self.monitor, self.table
@@ -338,6 +348,7 @@ class ChainDriver:
             self._events.append(ChainFailed(str(error)))
             self._attempt = 0
         else:
+            self._events.append(ChainDown(str(error)))
             self._restart(self._now, self.options.retry_s)
 
     def _recover(self, reason: str, delay_s: float) -> None:
@@ -443,7 +454,7 @@ class ChainDriver:
         elif newly_lost and all(chip.lost for chip in monitor.chips):
             self._recover("no chip answers any more", self._back_off())
         elif monitor.surplus:
-            self._recover("a chip has come back without its address", self._back_off())
+            self._recover("a chip has come back without its address", self.options.recovery_s)
         elif newly_lost:
             self._recover(f"chip {newly_lost[0]} is silent", self._back_off())
 

@@ -50,9 +50,12 @@ def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) ->
     if asked is not None and model is not asked:
         raise StartUpError(f"the chips are {model.name}, not {asked.name}")
     driver.identified(model)
+    if driver.options.identify_only:
+        driver.found(len(replies))
+        return
     yield from _run_steps(driver, model, wanted_chips)
     count = driver.chips
-    yield from _count(driver)
+    yield from _count(driver, count)
     if len(driver.chip_replies) < count:
         heard = len(driver.chip_replies)
         raise StartUpError(
@@ -74,7 +77,7 @@ def _find(driver: ChainDriver) -> Generator[float, None, None]:
             yield from _count(driver)
             if len(driver.probe_replies) > len(driver.chip_replies):
                 driver.chip_replies = list(driver.probe_replies)
-                driver.decoder.reply_size = SHORT_REPLY
+                driver.decoder = ReplyDecoder(SHORT_REPLY)  # the other holds the tail of a frame it took for longer
             if driver.chip_replies:
                 return
     finally:
@@ -89,19 +92,21 @@ def _find(driver: ChainDriver) -> Generator[float, None, None]:
     raise StartUpError("no chip answers: is the board powered, and is this its data port?")
 
 
-def _count(driver: ChainDriver) -> Generator[float, None, None]:
-    """Ask all for CHIP_ID and collect until the line is quiet."""
+def _count(driver: ChainDriver, expected: int = 0) -> Generator[float, None, None]:
+    """Ask all for CHIP_ID and collect the answers: until the line is quiet, or, where so many are `expected`, until
+    they are there or the longer timeout says that no more come."""
     driver.chip_replies = []
     driver.probe_replies = []
     driver.send(read_register(reg.Register.CHIP_ID))
     waited, heard = 0.0, 0
     limit = driver.options.answer_timeout_s
-    while waited < limit:
+    while waited < limit and (not expected or heard < expected):
         yield _LOOK_S
         waited += _LOOK_S
         answers = len(driver.chip_replies) + len(driver.probe_replies)
         if answers > heard:
-            heard, waited, limit = answers, 0.0, driver.options.quiet_s
+            heard, waited = answers, 0.0
+            limit = driver.options.answer_timeout_s if expected else driver.options.quiet_s
 
 
 def _run_steps(driver: ChainDriver, model: ChipModel, wanted_chips: int) -> Generator[float, None, None]:
@@ -128,7 +133,7 @@ def _run_steps(driver: ChainDriver, model: ChipModel, wanted_chips: int) -> Gene
                     driver.write(setting.register, setting.value, index * interval)
                 yield max(pause_s, options.settle_s)
         elif step is Step.COUNT:
-            yield from _count(driver)
+            yield from _count(driver, wanted_chips if wanted_chips > 1 else 0)
             count = len(driver.chip_replies)
             _check_count(driver, model, count, wanted_chips)
             interval = model.address_interval(count)

@@ -9,7 +9,6 @@ bits that ticket mask and scale ask for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -18,18 +17,15 @@ from miner.asic.bm13xx.models.model import ChipModel, JobFormat, NonceLayout
 from miner.asic.bm13xx.registers import CRYSTAL_HZ, NONCE_OFFSET_ENABLE, Register
 from miner.asic.emulator.chip import EmulatedChip
 from miner.asic.emulator.faults import Faults
-from miner.asic.emulator.hashing import midstate, search
+from miner.asic.emulator.hashing import midstate, search, swept
 from miner.asic.emulator.wire import Command, HostFrames, Work, nonce_reply, register_reply
 
 _SLICE = 4096  #: nonces hashed at a time by a fast chain: larger ones cost more cache, smaller ones more Python
 _SMALL_SLICE = 512  #: by a slow one, so that its nonces do not come in bursts
 _SLOW_HASHES_PER_S = 60_000
-_RUN = 1 << 16  #: nonces that are consecutive as numbers: see _spread
 _LONGEST_CREDIT_S = 0.25  #: hashing that a stalled process makes up for
 _BITS_PER_BYTE = 10  #: start, eight data, stop
 _BAUD_TOLERANCE = 0.05
-
-Searcher = Callable[[tuple[int, ...], bytes, int, int, int], list[tuple[int, int]]]
 
 
 @dataclass(slots=True)
@@ -54,7 +50,6 @@ class EmulatedChain:
     zero_bits: int = 32
     latency_s: float = 0.0
     faults: Faults = field(default_factory=Faults)
-    searcher: Searcher = search
     chips: list[EmulatedChip] = field(default_factory=list)
     reported: int = 0  #: true nonces put on the line, damaged or not
     _frames: HostFrames = field(init=False)
@@ -202,8 +197,8 @@ class EmulatedChain:
 
     def _hash_slice(self, sweep: _Sweep, size: int, now: float) -> int:
         field_value, state = sweep.states[sweep.slot]
-        count = min(size, _RUN - sweep.position % _RUN, self._window() - sweep.position)
-        for nonce, zeros in self.searcher(state, sweep.work.tail, _spread(sweep.position), count, self.zero_bits):
+        count = min(size, self._window() - sweep.position)
+        for nonce, zeros in search(state, sweep.work.tail, swept(sweep.position, count), self.zero_bits):
             self._found(sweep.work, sweep.slot, field_value, nonce, zeros, now)
         alive = [chip for chip in self.chips if chip.hashing]
         for chip in alive:
@@ -269,10 +264,3 @@ class EmulatedChain:
         begins = max(now + self.latency_s, self._line_free_at)
         self._line_free_at = begins + len(frame) * _BITS_PER_BYTE / self.actual_baud
         self._out.append((self._line_free_at, self.faults.damage_frame(frame)))
-
-
-def _spread(position: int) -> int:
-    """The nonce where a slice begins: the sweep's counter is the big-endian end of the nonce, so every 65,536 nonces
-    that are consecutive as little-endian numbers hold all cores and chips at one low counter."""
-    high, low = position >> 16, position & 0xFFFF
-    return (high >> 8 | (high & 0xFF) << 8) << 16 | low

@@ -18,6 +18,7 @@ Words: TypeAlias = npt.NDArray[np.uint32]
 
 _IV = tuple(np.uint32(word) for word in IV)
 _K = tuple(np.uint32(word) for word in K)
+_BIT_REVERSED = np.array([int(f"{byte:08b}"[::-1], 2) for byte in range(256)], np.uint32)
 _SHIFTS = {count: (np.uint32(count), np.uint32(32 - count)) for count in (2, 6, 7, 11, 13, 17, 18, 19, 22, 25)}
 
 
@@ -27,19 +28,32 @@ def midstate(block: bytes) -> tuple[int, ...]:
     return tuple(int(word[0]) for word in _compress([np.array([word], np.uint32) for word in _IV], words))
 
 
-def search(state: Sequence[int], tail: bytes, start: int, count: int, zero_bits: int) -> list[tuple[int, int]]:
-    """Nonces start .. start + count - 1 (little-endian numbers) whose hash has at least `zero_bits` leading zero bits,
-    up to 32: (nonce, leading zero bits)."""
-    nonces = (np.arange(count, dtype=np.uint64) + start).astype(np.uint32)
-    first = np.zeros(count, np.uint32)
+def search(state: Sequence[int], tail: bytes, nonces: Words, zero_bits: int) -> list[tuple[int, int]]:
+    """Those of the nonces (little-endian numbers) whose hash has at least `zero_bits` leading zero bits, up to 32:
+    (nonce, leading zero bits)."""
+    first = np.zeros(len(nonces), np.uint32)
     words = [np.uint32(int.from_bytes(tail[at : at + 4], "big")) + first for at in range(0, 12, 4)]
     words += [nonces.byteswap(), first + np.uint32(1 << 31), *[first] * 10, first + np.uint32(640)]
     digest = _compress([np.uint32(word) + first for word in state], words)
     digest += [first + np.uint32(1 << 31), *[first] * 6, first + np.uint32(256)]
     result = _compress([word + first for word in _IV], digest)
     top = result[7].byteswap()
-    passing = np.flatnonzero(top < np.uint32(1 << 32 - zero_bits) if zero_bits else np.ones(count, bool))
+    passing = np.flatnonzero(top < np.uint32(1 << 32 - zero_bits) if zero_bits else np.ones(len(nonces), bool))
     return [(int(nonces[at]), _leading_zeros(result, int(at))) for at in passing]
+
+
+def swept(position: int, count: int) -> Words:
+    """Nonces number `position` .. `position + count - 1` of a chain's sweep.
+
+    The chips' counter is the big-endian end of a nonce, its other end names core and chip. So the first byte (core) and
+    the second (chip, in an order that soon touches all) run fastest, then the counter upwards.
+    """
+    index = np.arange(position, position + count, dtype=np.uint64)
+    chip = _BIT_REVERSED[(index >> np.uint64(8) & np.uint64(0xFF)).astype(np.intp)]
+    counter = (index >> np.uint64(16)).astype(np.uint32)
+    high = (counter >> np.uint32(8) | counter << np.uint32(8)) & np.uint32(0xFFFF)
+    nonces: Words = (index & np.uint64(0xFF)).astype(np.uint32) | chip << np.uint32(8) | high << np.uint32(16)
+    return nonces
 
 
 def _leading_zeros(result: list[Words], at: int) -> int:

@@ -1,0 +1,156 @@
+"""`pickaxe asic test`: a chain hashing on jobs of its own, and a verdict on every chip."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chain.primitives.errors import UserError
+from miner.asic.bm13xx.driver import DriverOptions
+from miner.asic.bm13xx.events import ChainDown, ChainFailed, ChainUp, Event, NonceChecked, Overheated
+from miner.asic.bm13xx.models import model_named
+from miner.asic.bm13xx.models.model import ChipModel
+from miner.asic.bm13xx.work import ChainJob, Outcome
+from miner.asic.board import Board
+from miner.asic.device import choose_ticket
+from miner.asic.transport import PortError
+from miner.hashrate import format_rate
+
+_ANY_TARGET = (1 << 256) - 1
+_LEAST_SHARE = 0.85  #: of nominal; what Bitaxe's own self-test asks for (REFERENCE.md §17)
+_LEAST_SHARE_BM1368 = 0.80
+_SIGMAS = 3.0  #: luck allowed when the rate is judged by nonces
+_MOST_WRONG = 0.05  #: share of a chip's nonces
+_JOB_S = 1.0
+_PUMP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ChipVerdict:
+    """One chip's result. `rate`: hashes a second, real scale; `share`: of nominal."""
+
+    index: int
+    good: int
+    wrong: int
+    duplicate: int
+    rate: float
+    share: float
+    verdict: str
+
+    @property
+    def rate_text(self) -> str:
+        """The rate, for people."""
+        return format_rate(self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestReport:
+    """All chips, and what failed, one line each."""
+
+    chips: list[ChipVerdict]
+    failures: list[str]
+
+
+def open_board(port: str, model: str | None, options: DriverOptions) -> Board:
+    """The board behind a port, starting up. UserError."""
+    board = Board(port, model_named(model) if model is not None else None, options)
+    try:
+        board.open()
+    except PortError as error:
+        raise UserError(str(error)) from None
+    return board
+
+
+def pump_for(board: Board, seconds: float) -> list[Event]:
+    """Everything that happens in that time. UserError when the board goes."""
+    events: list[Event] = []
+    end = time.monotonic() + seconds
+    try:
+        while (left := end - time.monotonic()) > 0:
+            events += board.pump(min(left, _PUMP_S))
+    except PortError as error:
+        raise UserError(str(error)) from None
+    return events
+
+
+def wait_until_up(board: Board, say: Callable[[str], None] = lambda _: None) -> ChainUp:
+    """Until start-up is through. UserError says what was heard instead."""
+    while True:
+        for event in pump_for(board, _PUMP_S):
+            if isinstance(event, ChainUp):
+                return event
+            if isinstance(event, ChainFailed):
+                raise UserError(f"{board.path}: {event.reason}")
+            if isinstance(event, ChainDown):
+                say(f"{event.reason}; once more")
+
+
+def run_self_test(
+    port: str,
+    model: str | None,
+    chips: int | None,
+    frequency_mhz: float | None,
+    seconds: float,
+    zero_bits: int,
+    say: Callable[[str], None],
+) -> SelfTestReport:
+    """Start the chain, hash for that long, judge. UserError when it does not start or gets too hot."""
+    options = DriverOptions(chips=chips, frequency_mhz=frequency_mhz, zero_bits=zero_bits)
+    board = open_board(port, model, options)
+    try:
+        up = wait_until_up(board, say)
+        say(f"{up.chips} × {up.model.name} at {up.frequency_mhz:g} MHz, {up.baud} baud; hashing for {seconds:g} s")
+        driver = board.driver
+        driver.set_ticket(choose_ticket(_ANY_TARGET, driver.hash_rate, driver.baud, zero_bits), time.monotonic())
+        per_chip = _hash_for(board, up.model, seconds)
+        return _judge(board, up, per_chip, seconds)
+    finally:
+        board.close()
+
+
+def _hash_for(board: Board, model: ChipModel, seconds: float) -> dict[tuple[int | None, Outcome], int]:
+    rng = random.Random()
+    counts: dict[tuple[int | None, Outcome], int] = {}
+    end = time.monotonic() + seconds
+    job_s = _JOB_S if model.rolls_versions else 4 * (1 << 32) / max(board.driver.hash_rate, 1.0)
+    while time.monotonic() < end:
+        mask = 0x1FFF_E000 if model.rolls_versions else 0x6000
+        board.driver.set_work(ChainJob(rng.randbytes(80), 0x2000_0000, mask), time.monotonic())
+        for event in pump_for(board, min(job_s, max(0.0, end - time.monotonic()))):
+            if isinstance(event, NonceChecked):
+                key = event.result.chip, event.result.outcome
+                counts[key] = counts.get(key, 0) + 1
+            elif isinstance(event, Overheated):
+                raise UserError(f"stopped: a chip is at {event.temperature_c:.0f} °C")
+    return counts
+
+
+def _judge(board: Board, up: ChainUp, counts: dict[tuple[int | None, Outcome], int], seconds: float) -> SelfTestReport:
+    driver = board.driver
+    scale = 1 << 32 - driver.options.zero_bits
+    nominal = up.model.nominal_hash_rate(up.frequency_mhz)
+    least = _LEAST_SHARE_BM1368 if up.model.name == "bm1368" else _LEAST_SHARE
+    verdicts, failures = [], []
+    states = driver.monitor.chips if driver.monitor is not None else []
+    if len(states) < up.chips:
+        failures.append(f"{up.chips - len(states)} of {up.chips} chips were lost")
+    for chip in states:
+        good = counts.get((chip.index, Outcome.GOOD), 0)
+        wrong = counts.get((chip.index, Outcome.WRONG), 0)
+        duplicate = counts.get((chip.index, Outcome.DUPLICATE), 0)
+        by_nonces = good * driver.ticket * 2**32 / seconds
+        rate = chip.counter_rate * scale if chip.counter_rate is not None else by_nonces
+        luck = 0.0 if chip.counter_rate is not None else _SIGMAS * nominal * (1 / max(good, 1)) ** 0.5
+        verdict = "good"
+        if chip.lost:
+            verdict = "silent"
+        elif good + wrong + duplicate > 0 and wrong + duplicate > _MOST_WRONG * (good + wrong + duplicate) + 1:
+            verdict = "errors"
+        elif rate + luck < least * nominal:
+            verdict = "slow"
+        if verdict != "good":
+            failures.append(f"chip {chip.index} is {verdict}" if verdict != "errors" else f"chip {chip.index} errs")
+        verdicts.append(ChipVerdict(chip.index, good, wrong, duplicate, rate, rate / nominal, verdict))
+    return SelfTestReport(verdicts, failures)
