@@ -198,6 +198,10 @@ class BlockDownload:
             kind = MSG_CMPCT_BLOCK
         self._ctx.send(peer, GetData(tuple(Inv(kind, h.hash) for h in headers)))
 
+    def request_one(self, peer: Peer, header: HeaderInfo) -> None:
+        """Ask for one block because the user said so."""
+        self._request(peer, [header])
+
     def direct_fetch(self, peer: Peer, last: HeaderInfo) -> None:
         """Headers up to `last` have just come from this peer: ask it for the blocks if we are close to today.
 

@@ -508,6 +508,18 @@ class PeerManager:
             )
             peer.disconnect()
 
+    def fetch_block(self, header: HeaderInfo, peer_id: int) -> None:
+        """getblockfrompeer: ask one peer for a block whose header we have. RequestRefused, in Core's words, if it
+        cannot be asked."""
+        peer = self.engine.peers.get(peer_id)
+        if peer is None:
+            raise RequestRefused(RequestRefused.INVALID, "Peer does not exist")
+        if not peer.serves_witnesses:
+            raise RequestRefused(RequestRefused.INVALID, "Pre-SegWit peer")
+        if peer_id in self.engine.download.requested_from(header.hash):
+            raise RequestRefused(RequestRefused.INVALID, "Already requested from this peer")
+        self.engine.download.request_one(peer, header)
+
     def ping_all(self) -> None:
         """ping: queue one to every peer."""
         for peer in self.engine.peers.values():

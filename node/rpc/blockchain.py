@@ -30,6 +30,7 @@ from node.rpc.values import (
     parse_txid,
     parse_verbosity,
 )
+from p2p.errors import RequestRefused
 
 _CATEGORY = "Blockchain"
 
@@ -514,13 +515,25 @@ async def syncwithvalidationinterfacequeue(context: RpcContext) -> JSON:
     Arg("peer_id", Kind.INT, help="the peer"),
     help="Ask one peer for a block whose header is known.",
 )
-def getblockfrompeer(context: RpcContext, blockhash: str, peer_id: int) -> JSON:
-    entry = context.chain.index.get(parse_block_hash(blockhash))
-    if entry is None:
+async def getblockfrompeer(context: RpcContext, blockhash: str, peer_id: int) -> JSON:
+    header = context.chain_service.header(parse_hash(blockhash, "hash"))
+    if header is None:
         raise misc("Block header missing")
-    if entry.have_data:
+    if context.params.genesis_hash != header.hash and context.config.prune_mib:
+        tip = context.chain_service.tip()
+        if header.height > tip.height:
+            raise misc(
+                "In prune mode, only blocks that the node has already synced previously can be fetched from a peer"
+            )
+    if header.have_data:
         raise misc("Block already downloaded")
-    raise misc("Peer does not exist")
+    if context.peers is None:
+        raise RpcError(Code.CLIENT_P2P_DISABLED, "Error: Peer-to-peer functionality missing or disabled")
+    try:
+        context.peers.fetch_block(header, peer_id)
+    except RequestRefused as error:
+        raise misc(str(error)) from error
+    return {}
 
 
 @rpc(

@@ -105,6 +105,8 @@ def parse(text: str, params: NetworkParams, *, require_checksum: bool = False) -
 
 def parse_or_error(text: str, params: NetworkParams, *, require_checksum: bool = False) -> ParsedDescriptor:
     """As `parse`, with RPC error -5."""
+    if require_checksum and "#" not in text:
+        raise not_found("Missing checksum")
     try:
         return parse(text, params, require_checksum=require_checksum)
     except DescriptorError as error:

@@ -9,6 +9,7 @@ from chain.primitives.errors import DecodeError, UserError
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import Amount, OutPoint, hash_to_hex
 from chain.script.addresses import decode_address, encode_address
+from chain.script.opcodes import OP_SUCCESS, Opcode
 from chain.script.script import disassemble, iterate
 from chain.script.standard import ScriptType, classify, nulldata, p2sh, p2wpkh, p2wsh
 from node.rpc.blockchain import read_block, read_undo
@@ -178,8 +179,8 @@ def decodescript(context: RpcContext, hexstring: str) -> JSON:
 
 
 def _has_op_success(script: bytes) -> bool:
-    """Opcodes above OP_CHECKSIGADD are invalid in any wrapped script."""
-    return any(opcode > 0xBA for opcode, _ in iterate(script))
+    """Opcodes that mean something in tapscript only: such a script is not meant to be wrapped."""
+    return any(opcode == Opcode.OP_CHECKSIGADD or opcode in OP_SUCCESS for opcode, _ in iterate(script))
 
 
 @rpc(
@@ -275,38 +276,6 @@ def _build_outputs(context: RpcContext, outputs: JSON) -> list[TxOut]:
         seen.add(script)
         built.append(TxOut(Amount(parse_money(value)), script))
     return built
-
-
-@rpc(
-    "combinerawtransaction",
-    _CATEGORY,
-    Arg("txs", Kind.ARR, help="transactions in hex that differ in their signatures"),
-    help="Join the signatures of several copies of one transaction.",
-)
-def combinerawtransaction(context: RpcContext, txs: list[JSON]) -> JSON:
-    if not txs:
-        raise undecodable("Missing transactions")
-    variants = []
-    for position, text in enumerate(txs):
-        variants.append(
-            decode_guess(
-                str(text), None, f"TX decode failed for tx {position}. Make sure the tx has at least one input."
-            )
-        )
-    first = variants[0]
-    joined = []
-    for position, item in enumerate(first.inputs):
-        if context.mempool.get_coin(item.prevout) is None:
-            raise RpcError(Code.VERIFY_ERROR, "Input not found or already spent")
-        best = item
-        for variant in variants:
-            other = variant.inputs[position]
-            if len(other.script_sig) + sum(map(len, other.witness)) > len(best.script_sig) + sum(
-                map(len, best.witness)
-            ):
-                best = other
-        joined.append(best)
-    return Transaction.build(first.version, joined, first.outputs, first.locktime).raw.hex()
 
 
 @rpc(

@@ -128,6 +128,8 @@ class RpcServer:
         if not self._may_connect(request.remote):
             log.warning("Client network is not allowed RPC access: %s", request.remote)
             return web.Response(status=403)
+        if request.path != "/" and not request.path.startswith("/wallet/"):
+            return web.Response(status=404)
         if request.method != "POST":
             return web.Response(status=405, text="JSONRPC server handles only POST requests")
         header = request.headers.get("Authorization")
@@ -137,8 +139,6 @@ class RpcServer:
             log.warning("RPC: incorrect password attempt from %s", request.remote)
             await asyncio.sleep(WRONG_PASSWORD_DELAY_S)
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="jsonrpc"'})
-        if request.path != "/" and not request.path.startswith("/wallet/"):
-            return web.Response(status=404)
         if self._in_flight >= self._limit:
             log.warning("request rejected because the RPC work queue is full; raise -rpcworkqueue")
             return web.Response(status=503, text="Work queue depth exceeded")

@@ -6,7 +6,8 @@ import secrets
 from dataclasses import dataclass, field
 
 from chain.crypto.hashes import hash160, sha256
-from chain.crypto.secp256k1 import pubkey_from_secret, sign_ecdsa, sign_schnorr, xonly_from_secret
+from chain.crypto.secp256k1 import pubkey_from_secret, sign_ecdsa, sign_schnorr, verify_ecdsa, xonly_from_secret
+from chain.mempool.policy import push_values
 from chain.primitives.coin import coin_script, coin_value, pack_coin
 from chain.primitives.errors import DecodeError
 from chain.primitives.transaction import Transaction, TxIn
@@ -17,7 +18,7 @@ from chain.script.errors import ScriptError
 from chain.script.flags import STANDARD_FLAGS
 from chain.script.script import disassemble, push_data
 from chain.script.sighash import TxData, legacy_sighash, segwit_v0_sighash, taproot_sighash
-from chain.script.standard import ScriptType, classify, p2pkh, p2wsh
+from chain.script.standard import ScriptType, classify, p2pkh, p2sh, p2wsh
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, invalid_parameter, not_found, type_error, undecodable
 from node.rpc.jsonio import JSON, parse_money, wrong_type
@@ -46,6 +47,16 @@ class Keyring:
     by_hash: dict[bytes, bytes] = field(default_factory=dict)  #: hash160 to public key
     by_output_key: dict[bytes, bytes] = field(default_factory=dict)  #: x-only output key to tweaked secret
     scripts: dict[bytes, bytes] = field(default_factory=dict)
+    signatures: dict[int, list[bytes]] = field(default_factory=dict)  #: made by others, by input
+
+    def learn(self, index: int, item: TxIn) -> None:
+        """Take in what an input already carries: scripts, public keys and signatures of other signers."""
+        for element in (*(push_values(item.script_sig) or ()), *item.witness):
+            self.add_script(element)
+            if len(element) in (33, 65):
+                self.by_hash.setdefault(hash160(element), element)
+            if 9 <= len(element) <= 73 and element[0] == 0x30:
+                self.signatures.setdefault(index, []).append(element)
 
     def add_secret(self, secret: bytes, compressed: bool) -> None:
         pubkey = pubkey_from_secret(secret, compressed)
@@ -92,7 +103,37 @@ def signrawtransactionwithkey(
             coins[outpoint] = coin
     for item in prevtxs or []:
         _take_prevtx(item, coins, keyring)
+    for index, item in enumerate(tx.inputs):
+        keyring.learn(index, item)
     return sign_transaction(tx, coins, keyring, _HASH_TYPES[sighashtype])
+
+
+@rpc(
+    "combinerawtransaction",
+    "Rawtransactions",
+    Arg("txs", Kind.ARR, help="transactions in hex that differ in their signatures"),
+    help="Join the signatures of several copies of one transaction.",
+)
+def combinerawtransaction(context: RpcContext, txs: list[JSON]) -> JSON:
+    if not txs:
+        raise undecodable("Missing transactions")
+    keyring = Keyring()
+    first: Transaction | None = None
+    for position, text in enumerate(txs):
+        message = f"TX decode failed for tx {position}. Make sure the tx has at least one input."
+        tx = decode_guess(str(text), None, message)
+        first = first or tx
+        for index, item in enumerate(tx.inputs):
+            keyring.learn(index, item)
+    if first is None:
+        raise undecodable("Missing transactions")
+    coins: dict[bytes, PackedCoin] = {}
+    for outpoint in first.prevouts:
+        coin = context.mempool.get_coin(outpoint)
+        if coin is None:
+            raise RpcError(Code.VERIFY_ERROR, "Input not found or already spent")
+        coins[outpoint] = coin
+    return sign_transaction(first, coins, keyring, 1)["hex"]
 
 
 def _take_prevtx(item: JSON, coins: dict[bytes, PackedCoin], keyring: Keyring) -> None:
@@ -117,15 +158,28 @@ def _take_prevtx(item: JSON, coins: dict[bytes, PackedCoin], keyring: Keyring) -
     if amount is None:
         amount = coin_value(known) if known is not None else 2_100_000_000_000_000
     coins[outpoint] = pack_coin(amount, script, 1, False)
-    for name in ("redeemScript", "witnessScript"):
-        if item.get(name):
-            script_given = parse_hex(item[name], name)
-            keyring.add_script(script_given)
-            keyring.add_script(p2wsh(sha256(script_given)))  # P2SH around P2WSH
     kind, _ = classify(script)
-    needs_script = kind in (ScriptType.SCRIPTHASH, ScriptType.WITNESS_V0_SCRIPTHASH)
-    if needs_script and not item.get("redeemScript") and not item.get("witnessScript"):
+    if kind in (ScriptType.SCRIPTHASH, ScriptType.WITNESS_V0_SCRIPTHASH):
+        _take_scripts(item, script, keyring)
+
+
+def _take_scripts(item: dict[str, JSON], script: bytes, keyring: Keyring) -> None:
+    """The scripts that a P2SH or P2WSH output commits to; either field may carry either, as Core allows."""
+    redeem_hex, witness_hex = item.get("redeemScript"), item.get("witnessScript")
+    if redeem_hex is None and witness_hex is None:
         raise invalid_parameter("Missing redeemScript/witnessScript")
+    if witness_hex is not None:
+        inner = parse_hex(witness_hex, "witnessScript")
+    else:
+        inner = parse_hex(redeem_hex, "redeemScript")
+    wrapped = p2wsh(sha256(inner))
+    keyring.add_script(inner)
+    keyring.add_script(wrapped)
+    both = redeem_hex is not None and witness_hex not in (None, redeem_hex)
+    if both and parse_hex(redeem_hex, "redeemScript") != wrapped:
+        raise invalid_parameter("redeemScript does not correspond to witnessScript")
+    if script not in (p2sh(hash160(inner)), p2sh(hash160(wrapped)), wrapped):
+        raise invalid_parameter("redeemScript/witnessScript does not match scriptPubKey")
 
 
 def sign_transaction(tx: Transaction, coins: dict[bytes, PackedCoin], keyring: Keyring, hash_type: int) -> JSON:
@@ -239,13 +293,15 @@ class _Signer:
     def _ecdsa(self, pubkey: bytes, code: bytes, segwit: bool) -> bytes | None:
         secret = self.keyring.by_pubkey.get(pubkey)
         if secret is None:
-            return None
+            made = self.keyring.signatures.get(self.index, ())
+            return next((s for s in made if verify_ecdsa(pubkey, s[:-1], self._digest(code, s[-1], segwit))), None)
         hash_type = self.hash_type or 1
+        return sign_ecdsa(secret, self._digest(code, hash_type, segwit)) + bytes([hash_type])
+
+    def _digest(self, code: bytes, hash_type: int, segwit: bool) -> bytes:
         if segwit:
-            digest = segwit_v0_sighash(self.txdata, self.index, code, self.value, hash_type)
-        else:
-            digest = legacy_sighash(self.txdata, self.index, code, hash_type)
-        return sign_ecdsa(secret, digest) + bytes([hash_type])
+            return segwit_v0_sighash(self.txdata, self.index, code, self.value, hash_type)
+        return legacy_sighash(self.txdata, self.index, code, hash_type)
 
     def _taproot(self, output_key: bytes) -> tuple[bytes, list[bytes]] | None:
         secret = self.keyring.by_output_key.get(output_key)

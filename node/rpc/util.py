@@ -23,7 +23,12 @@ _CATEGORY = "Util"
 _MESSAGE_MAGIC = b"Bitcoin Signed Message:\n"
 
 
-@rpc("validateaddress", _CATEGORY, Arg("address", Kind.STR, help="the address"), help="Whether this is an address.")
+@rpc(
+    "validateaddress",
+    _CATEGORY,
+    Arg("address", Kind.STR, help="the address"),
+    help="Return information about the given bitcoin address.",
+)
 def validateaddress(context: RpcContext, address: str) -> JSON:
     try:
         script = decode_address(address, context.params.addresses)
@@ -101,6 +106,10 @@ def getdescriptorinfo(context: RpcContext, descriptor: str) -> JSON:
     help="A multisig address.",
 )
 def createmultisig(context: RpcContext, nrequired: int, keys: list[JSON], address_type: str) -> JSON:
+    if address_type not in ("legacy", "p2sh-segwit", "bech32"):
+        if address_type == "bech32m":
+            raise not_found("createmultisig cannot create bech32m multisig addresses")
+        raise not_found(f"Unknown address type '{address_type}'")
     pubkeys: list[bytes] = []
     for text in keys:
         key = _pubkey(text)
@@ -114,10 +123,6 @@ def createmultisig(context: RpcContext, nrequired: int, keys: list[JSON], addres
         raise invalid_parameter(
             "Number of keys involved in the multisignature address creation > 20\nReduce the number"
         )
-    if address_type not in ("legacy", "p2sh-segwit", "bech32"):
-        if address_type == "bech32m":
-            raise not_found("createmultisig cannot create bech32m multisig addresses")
-        raise not_found(f"Unknown address type '{address_type}'")
     script = multisig(nrequired, pubkeys)
     warnings: list[JSON] = []
     form = address_type
