@@ -16,7 +16,7 @@ from miner.asic.bm13xx import ticket_mask
 from miner.asic.bm13xx.driver import DriverOptions, State
 from miner.asic.bm13xx.events import ChainFailed, Event, NonceChecked, Overheated
 from miner.asic.bm13xx.models import model_named
-from miner.asic.bm13xx.models.model import ChipModel, JobFormat
+from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
 from miner.asic.board import Board, BoardReport, ResetLine
 from miner.asic.transport import PortError, PortGone
@@ -112,19 +112,18 @@ class AsicDevice:
         return SearchResult(self._progress(start, count), [])
 
     def _begin(self, job: HashJob, start: int) -> None:
-        driver = self.board.driver
-        previous = self._job
-        model = driver.model
-        largest = 4 if model is not None and model.job_format is JobFormat.MIDSTATES else 1 << 16
-        rollable = ROLLABLE if model is None or model.rolls_versions else 0xFFFFFFFF
-        self._job, self._origin = job, start
-        self._queue = deque(split_versions(job.versions, job.header, largest, rollable, job))
+        previous, self._job, self._origin = self._job, job, start
         self._total = float(NONCE_SPACE * len(job.versions))
         self._done = self._job_left = 0.0
         self._measured_at = self._clock()
-        new_block = previous is None or previous.header[4:36] != job.header[4:36]
+        self._queue.clear()
+        model = self.board.driver.model
+        if model is None:
+            return  # the first start-up is still to say what the chips take; _collect begins again then
+        largest, rollable = (1 << 16, ROLLABLE) if model.rolls_versions else (4, 0xFFFFFFFF)
+        self._queue.extend(split_versions(job.versions, job.header, largest, rollable, job))
         self._choose_ticket()
-        self._next_job(clean=new_block)
+        self._next_job(clean=previous is None or previous.header[4:36] != job.header[4:36])
 
     def _next_job(self, *, clean: bool = False) -> bool:
         if not self._queue:
@@ -180,11 +179,11 @@ class AsicDevice:
         if self.board.driver.state is State.RUNNING and not self._was_up:
             self._was_up = True
             self._choose_ticket()
+            if self._job is not None and not self._queue and self._job_left <= 0:
+                self._begin(self._job, self._origin)
             model = self.board.driver.model
             if model is not None and not model.rolls_versions:
                 self.preferred_versions = 256
-                if self._job is not None:
-                    self._begin(self._job, self._origin)  # split again, now that the chips are known
         return candidates
 
     def _failed(self, reason: str) -> None:

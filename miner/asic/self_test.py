@@ -25,6 +25,17 @@ _SIGMAS = 3.0  #: luck allowed when the rate is judged by nonces
 _MOST_WRONG = 0.05  #: share of a chip's nonces
 _JOB_S = 1.0
 _PUMP_S = 0.02
+_KNOWN_ANSWER_S = 2.0  #: a chain of one chip sweeps its first versions in a tenth of a second
+#: A job whose difficulty-1 nonces under its own version are known: exactly these of all 2^32 (REFERENCE.md §18).
+KNOWN_JOB = ChainJob(
+    bytes.fromhex(
+        "04000020 4595850c738349a3 fa5274a511b72ec2 65a4f23d52430500 0000000000000000"
+        " 5bdc1968499c3393873edf8e07a1c3a50a97fc3a9d1a376bbf77087dd63778eb b5257064 3aae0517 00000000"
+    ),
+    0x2000_0004,
+    0x1FFF_E000,
+)
+KNOWN_NONCES = (0xFCEF9936, 0x0A029ED1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +115,30 @@ def run_self_test(
         say(f"{up.chips} × {up.model.name} at {up.frequency_mhz:g} MHz, {up.baud} baud; hashing for {seconds:g} s")
         driver = board.driver
         driver.set_ticket(choose_ticket(_ANY_TARGET, driver.hash_rate, driver.baud, zero_bits), time.monotonic())
+        if zero_bits == 32 and up.model.rolls_versions:
+            _check_known_answers(board, up.model)
         per_chip = _hash_for(board, up.model, seconds)
         return _judge(board, up, per_chip, seconds)
     finally:
         board.close()
+
+
+def _check_known_answers(board: Board, model: ChipModel) -> None:
+    """UserError unless the chain finds the known nonces of a known job, those aside whose core the chip lacks."""
+    driver = board.driver
+    wanted = {nonce for nonce in KNOWN_NONCES if (model.core_of(nonce) or 0) < model.cores}
+    ticket = driver.ticket
+    driver.set_ticket(1, time.monotonic())
+    driver.set_work(KNOWN_JOB, time.monotonic())
+    end = time.monotonic() + _KNOWN_ANSWER_S
+    while wanted and time.monotonic() < end:
+        for event in pump_for(board, _PUMP_S):
+            if isinstance(event, NonceChecked) and event.result.version == KNOWN_JOB.version:
+                wanted.discard(event.result.nonce)
+    driver.set_ticket(ticket, time.monotonic())
+    if wanted:
+        missing = ", ".join(f"{nonce:08x}" for nonce in sorted(wanted))
+        raise UserError(f"self-test failed: the chain did not find {missing} in a job that has it")
 
 
 def _hash_for(board: Board, model: ChipModel, seconds: float) -> dict[tuple[int | None, Outcome], int]:

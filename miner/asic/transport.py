@@ -42,7 +42,7 @@ class UsbIdentity:
     chip: str | None = None
 
 
-#: Boards with BM13xx chips on their USB bridge (bm13xx/REFERENCE.md, "USB").
+#: Boards with BM13xx chips on their USB bridge (bm13xx/REFERENCE.md §20).
 KNOWN_BRIDGES = (
     UsbIdentity(0xC0DE, 0xCAFE, "Bitaxe", "Bitaxe with bitaxe-raw firmware"),
     UsbIdentity(0x1209, 0x256F, "EmberOne00", "emberOne/00", chip="bm1362"),

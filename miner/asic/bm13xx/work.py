@@ -104,7 +104,7 @@ class JobTable:
         return midstate_job(job.header[64:76], sent, job_id, count=len(states))
 
     def withdraw_all(self) -> None:
-        """A new block: whatever is still reported for jobs so far is stale (§G3: before the new job goes out)."""
+        """A new block: whatever is still reported for jobs so far is stale, before the new job goes out."""
         self._entries.clear()
 
     def check(self, reply: NonceReply, ticket: int, chips: int) -> CheckedNonce:

@@ -236,7 +236,7 @@ class EmulatedChain:
             self._send(frame, now)
 
     def _finder(self, nonce: int) -> EmulatedChip | None:
-        """The chip in whose part of the nonce space a nonce lies; None where no core sweeps (§12.4, §14.1)."""
+        """The chip in whose part of the nonce space a nonce lies; None where no core sweeps (§12.4, §14)."""
         seen = int.from_bytes(nonce.to_bytes(4, "little"), "big")
         if self.model.rolls_versions and seen >> 25 >= self.model.cores:
             return None

@@ -1,0 +1,73 @@
+"""Ticket choice, unit bookkeeping and what the board says of itself, without a port."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from chain.primitives.errors import UserError
+from miner.asic.bm13xx.models import MODELS, model_named
+from miner.asic.bm13xx.work import split_versions
+from miner.asic.device import asic_devices, choose_ticket
+from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
+from miner.asic.transport import identify
+from miner.kernels.reference import hash_number, header_hash
+from miner.work.job import VERSION_ROLLING_MASK
+from tests.unit.miner.asic.test_bm13xx_codec import V3_HEADER
+
+TERAHASH = 1e12
+DIFFICULTY_1 = 0xFFFF << 208
+
+
+def test_tickets_report_every_share_and_do_not_flood() -> None:
+    hard, easy = DIFFICULTY_1 // 1_000_000, (1 << 255) - 1
+    assert choose_ticket(hard, TERAHASH, 1_000_000) == 32
+    assert choose_ticket(hard, 100 * TERAHASH, 1_000_000) == 4096
+    assert choose_ticket(hard, 100 * TERAHASH, 115_200) == 4096
+    assert choose_ticket(DIFFICULTY_1 // 20, TERAHASH, 1_000_000) == 16, "shares of difficulty 20 must get through"
+    assert choose_ticket(DIFFICULTY_1, 100 * TERAHASH, 115_200) == 128, "but not more than the line carries"
+    assert choose_ticket(easy, TERAHASH, 1_000_000) == 32, "where any nonce is a share, only the rate counts"
+    assert choose_ticket(hard, 1e9, 115_200) == 1
+    assert choose_ticket(hard, TERAHASH / 2**24, 1_000_000, zero_bits=8) == 32, "a scaled chain reports as often"
+
+
+def test_a_whole_unit_is_one_job_for_a_chip_that_rolls_versions() -> None:
+    for base in (0x2000_0000, 0x2000_2004, 0x3FFF_E000):
+        rolled = tuple(base ^ index << 13 for index in range(1 << 16))
+        (job,) = split_versions(rolled, bytes(80), 1 << 16, VERSION_ROLLING_MASK)
+        assert (job.version_mask, job.version) == (VERSION_ROLLING_MASK, base & ~VERSION_ROLLING_MASK)
+    four = split_versions(tuple(0x2000_0000 | index << 13 for index in range(256)), bytes(80), 4, 0xFFFFFFFF)
+    assert len(four) == 64
+    assert all(job.version_count == 4 for job in four)
+
+
+def test_a_single_version_is_a_job_without_rolling() -> None:
+    lone = split_versions((7,), bytes(80), 1 << 16, VERSION_ROLLING_MASK)
+    assert [(job.version, job.version_mask) for job in lone] == [(7, 0)]
+
+
+def test_known_answers_of_the_self_test_are_true() -> None:
+    assert KNOWN_JOB.header == V3_HEADER
+    for nonce in KNOWN_NONCES:
+        number = hash_number(header_hash(KNOWN_JOB.header_with(KNOWN_JOB.version, nonce)))
+        assert number < 1 << 224
+    assert [MODELS["bm1370"].core_of(nonce) for nonce in KNOWN_NONCES] == [27, 104]
+
+
+def test_unknown_names_and_clocks_are_refused_with_a_hint(rng: random.Random) -> None:
+    with pytest.raises(UserError, match="known are bm1397, bm1362"):
+        model_named("bm9999")
+    with pytest.raises(UserError, match="bm1370 runs at 50 to 625 MHz, not at 900"):
+        asic_devices(["/dev/nothing"], "bm1370", 900)
+    assert [device.name for device in asic_devices(["/dev/a", "/dev/b"])] == ["asic0", "asic1"]
+
+
+def test_boards_are_known_by_their_usb_identity() -> None:
+    found = identify(0x0403, 0x6015, "CompacF Bitcoin Miner")
+    assert found is not None
+    assert found.chip == "bm1397"
+    assert identify(0x0403, 0x6015, "keyboard") is None
+    shared = identify(0x10C4, 0xEA60, "CP2102 USB to UART Bridge Controller")
+    assert shared is not None
+    assert shared.shared
