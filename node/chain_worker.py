@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from chain.chainstate import Chainstate
+from chain.consensus.deployments import VersionBits
 from chain.consensus.errors import BlockResult, ConsensusError
 from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, HeaderTipChanged, TipChanged
 from chain.index import BlockIndexEntry
@@ -84,6 +85,8 @@ class ChainWorker:
         self._in_ibd = True
         self._recent: deque[set[bytes]] = deque(maxlen=RECENT_BLOCKS)
         self._last_progress_log = 0.0
+        self._version_bits = VersionBits(chain.params)
+        self._warnings = self._find_warnings()
         self.connected_now: set[bytes] = set()  #: hashes of the blocks that the last `submit` connected
         self.extras: dict[str, object] = {}  #: what RPC keeps beside the chain, in its thread
         self.tx_index: TransactionIndex | None = None
@@ -196,7 +199,14 @@ class ChainWorker:
         events = list(events)
         if not events:
             return
+        waiting = set(self.mempool.unbroadcast)
         change = self.mempool.handle(events, max_readded_blocks=max_readded_blocks)
+        for gone in change.removed if waiting else ():
+            if gone.entry.txid in waiting:
+                mempool_log.debug(
+                    "Removed %s from set of unbroadcast txns before confirmation that txn was sent out",
+                    hash_to_hex(gone.entry.txid),
+                )
         notice = Notice()
         for event in events:
             match event:
@@ -224,6 +234,8 @@ class ChainWorker:
                         "InvalidChainFound: invalid block=%s height=%d", hash_to_hex(entry.hash), entry.height
                     )
                     notice.rejected.append((entry.hash, _VERDICTS[error.result], str(error)))
+        if notice.tip is not None or notice.rejected:
+            self._warnings = self._find_warnings()
         self._note_removals(notice, change.removed)
         self._notify(notice)
 
@@ -349,7 +361,6 @@ class ChainWorker:
 
     def announce_again(self, entry: MempoolEntry) -> None:
         """Tell peers of a transaction that is in the mempool already."""
-        self.mempool.unbroadcast.add(entry.txid)
         self._notify(Notice(accepted=[self.view(entry)]))
 
     def submit_package(
@@ -417,8 +428,12 @@ class ChainWorker:
     # ------------------------------------------------------------------ care
 
     def warnings(self) -> list[str]:
-        """What the operator should know, for getblockchaininfo and its kin."""
-        found = []
+        """What the operator should know, for getblockchaininfo and its kin; as of the last new tip. Safe from any
+        thread."""
+        return list(self._warnings)
+
+    def _find_warnings(self) -> list[str]:
+        found = [f"Unknown new rules activated (versionbit {bit})" for bit in self._unknown_rules()]
         invalid = self.chain.index.best_invalid
         if invalid is not None and invalid.chainwork > self.chain.tip.chainwork + 6 * _block_work(self.chain.tip):
             found.append(
@@ -426,6 +441,13 @@ class ChainWorker:
                 " This could be due to database corruption or consensus incompatibility with peers."
             )
         return found
+
+    def _unknown_rules(self) -> list[int]:
+        """Bits of soft forks that miners activated and this version does not know (BIP9)."""
+        tip = self.chain.tip
+        if self._in_ibd:
+            return []
+        return [bit for bit, active in self._version_bits.unknown_activations(tip) if active]
 
     def prune_height(self) -> int:
         """The lowest height from which every block is on disk."""

@@ -14,7 +14,7 @@ from chain.script.script import is_unspendable
 from node.rpc.jsonio import JSON
 
 _PERCENTILES = (10, 25, 50, 75, 90)
-_PER_UTXO_OVERHEAD = 32 + 4 + 4 + 1  #: outpoint, height, coinbase flag
+_PER_UTXO_OVERHEAD = 36 + 4  #: outpoint; height and coinbase flag
 
 
 def block_statistics(

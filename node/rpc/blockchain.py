@@ -540,7 +540,7 @@ async def getblockfrompeer(context: RpcContext, blockhash: str, peer_id: int) ->
     "getblockstats",
     _CATEGORY,
     Arg("hash_or_height", Kind.ANY, help="the block", oneline="hash_or_height"),
-    Arg("stats", Kind.ARR, None, help="only these values"),
+    Arg("stats", Kind.ARR, None, help="only these values", oneline="stats"),
     help="Statistics of one block. Amounts are in satoshi.",
 )
 def getblockstats(context: RpcContext, hash_or_height: JSON, stats: list[JSON] | None) -> JSON:
