@@ -49,6 +49,8 @@ from node.config import CONFIG_FILE, build, default_datadir, load_toml
     metavar="HEX",
     help="Least work of a chain to sync to; 0 for a copy of a chain's first blocks.",
 )
+@click.option("--reindex", is_flag=True, default=None, help="Rebuild everything from the block files.")
+@click.option("--reindex-chainstate", is_flag=True, default=None, help="Rebuild the coins from the block files.")
 @click.option("--stop-at-height", type=click.IntRange(0), help="Stop when the tip reaches this height.")
 @click.option("--mocktime", type=click.IntRange(0), hidden=True)
 @click.option("--whitelist", multiple=True, metavar="[PERMISSIONS@]IP", help="Peers to trust; may be repeated.")

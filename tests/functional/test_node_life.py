@@ -50,6 +50,22 @@ def test_a_killed_node_comes_back_with_its_blocks(tmp_path: Path) -> None:
         assert node.call("getbestblockhash") == tip
 
 
+@pytest.mark.parametrize("option", ["--reindex", "--reindex-chainstate"])
+def test_a_reindex_rebuilds_the_same_state(tmp_path: Path, option: str) -> None:
+    node = Node(tmp_path, "regtest")
+    with nodes(node):
+        node.start()
+        tip = node.call("generatetoaddress", 40, ADDRESS)[-1]
+        stats = node.call("gettxoutsetinfo")
+        node.stop()
+        node.start(option)
+        assert node.call("getbestblockhash") == tip
+        assert node.call("gettxoutsetinfo")["hash_serialized_3"] == stats["hash_serialized_3"]
+        node.stop()
+        node.start()
+        assert node.call("getbestblockhash") == tip
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     node = Node(tmp_path, "regtest")
