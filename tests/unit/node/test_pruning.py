@@ -1,0 +1,62 @@
+"""Deleting old block files: only whole files, only deep blocks, and the chain goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chain.chainstate import MIN_BLOCKS_TO_KEEP, Chainstate
+from chain.params import network
+from chain.primitives.errors import LocalFault
+from chain.templates.assembler import assemble_exact
+from node.pruning import prune_chain
+from tests.support.regtest import solve
+
+REGTEST = network("regtest")
+START = REGTEST.genesis.header.time + 3600
+FILE_BYTES = 0x4000
+
+
+def _open(folder: Path) -> Chainstate:
+    return Chainstate(
+        REGTEST, folder, clock=lambda: START + 100_000.0, script_threads=0, max_block_file_size=FILE_BYTES
+    )
+
+
+def _mine(chain: Chainstate, count: int) -> None:
+    for _ in range(count):
+        chain.process_block(solve(assemble_exact(chain, [], b"\x51", now=START + 60 * chain.tip.height).block))
+
+
+def test_old_files_go_and_the_chain_goes_on(tmp_path: Path) -> None:
+    chain = _open(tmp_path)
+    _mine(chain, MIN_BLOCKS_TO_KEEP + 150)
+    deep = chain.index.active[1]
+    raw = chain.read_block_raw(deep)
+    gone = prune_chain(chain, chain.tip.height)
+    assert 0 < gone <= chain.tip.height - MIN_BLOCKS_TO_KEEP
+    assert not deep.have_data
+    with pytest.raises(LocalFault):
+        chain.read_block_raw(deep)
+    assert chain.index.active[gone + 1].have_data
+    assert prune_chain(chain, chain.tip.height) == gone  # nothing more to delete
+    _mine(chain, 1)
+    tip = chain.tip.hash
+    chain.close()
+    chain = _open(tmp_path)
+    assert chain.tip.hash == tip
+    entry = chain.index.active[1]
+    assert not entry.have_data
+    block = type(REGTEST.genesis).parse(raw)
+    assert chain.accept_block(block)[1]  # a pruned block may be stored again
+    assert chain.read_block_raw(entry) == raw
+    chain.close()
+
+
+def test_a_short_chain_keeps_everything(tmp_path: Path) -> None:
+    chain = _open(tmp_path)
+    _mine(chain, 50)
+    assert prune_chain(chain, 50) == -1
+    assert all(entry.have_data for entry in chain.index.active)
+    chain.close()
