@@ -35,8 +35,8 @@ types: install-dev   ## mypy --strict
 imports: install-dev ## the import directions of docs/architecture.md
 	$(BIN)/lint-imports
 
-soak: install-dev    ## the long tests
-	$(BIN)/python -m pytest -m slow $(ARGS)
+soak: install-dev    ## the long tests: a node's chain killed at random moments (CRASHES=300)
+	PICKAXE_CRASHES=$(or $(CRASHES),300) $(BIN)/python -m pytest tests/unit/chain/test_crash.py $(ARGS)
 
 fuzz: install-dev    ## differential fuzzing against libbitcoinkernel until the first difference (SECONDS=600)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)

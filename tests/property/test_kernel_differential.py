@@ -96,6 +96,7 @@ def test_damaged_blocks_get_the_same_verdict(rng: random.Random, tmp_path: Path)
         assert seen["valid"] < tried // 2
     finally:
         pair.close()
+    print(f"judged {TRIES} blocks")
 
 
 def test_forks_lead_to_the_same_tip_and_undo_data(rng: random.Random, tmp_path: Path) -> None:

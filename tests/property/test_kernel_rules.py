@@ -138,6 +138,7 @@ def test_headers_get_the_same_verdict_in_the_same_words(rng: random.Random, judg
             "MISSING_PREV",
         }
         assert wanted <= {text.partition(",")[0] for text in seen}, seen
+    print(f"judged {HEADERS} headers")
 
 
 def small_blocks(vectors: Path) -> list[bytes]:
@@ -258,3 +259,4 @@ def test_blocks_without_context_get_the_same_verdict(rng: random.Random, vectors
         assert {"bad-cb-multiple", "bad-txns-vout-negative", "bad-txns-inputs-duplicate", "bad-blk-sigops"} <= set(
             seen
         ), seen
+    print(f"judged {CHECKS} bodies")

@@ -1,7 +1,11 @@
-"""Three judges of the same spends: the interpreter, the batched checks, and libbitcoinkernel."""
+"""Three judges of the same spends: the interpreter, the batched checks, and libbitcoinkernel.
+
+PICKAXE_DIFFERENTIAL_SPENDS multiplies how many are tried (1 by default: some seconds).
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 
@@ -16,6 +20,8 @@ from chain.script.flags import MANDATORY_FLAGS, STANDARD_FLAGS, ScriptFlags
 from chain.script.sighash import TxData
 from tests.support.scripts import ALL_FLAGS, fill_flags, spend_of, trim_flags
 from tests.support.spends import SpendGenerator, damage
+
+TIMES = int(os.environ.get("PICKAXE_DIFFERENTIAL_SPENDS", "1"))
 
 pbk = pytest.importorskip("pbk", reason="py-bitcoinkernel, a development dependency, is not installed")
 
@@ -71,7 +77,7 @@ def _compare(rng: random.Random, tx: Transaction, coins: list[bytes], seen: Coun
 def test_spends_and_damaged_spends(rng: random.Random, part: int) -> None:
     generator = SpendGenerator(rng)
     seen: Counter[ScriptError] = Counter()
-    for _ in range(60):
+    for _ in range(60 * TIMES):
         tx, coins = generator.transaction()
         _compare(rng, tx, coins, seen)
         for _ in range(6):
@@ -79,6 +85,7 @@ def test_spends_and_damaged_spends(rng: random.Random, part: int) -> None:
             _compare(rng, damaged, damaged_coins, seen)
     assert seen[ScriptError.OK] > 500
     assert len(seen) > 15, seen
+    print(f"judged {sum(seen.values())} spends")
 
 
 INTERESTING = [
@@ -125,7 +132,7 @@ def test_random_scripts(rng: random.Random, part: int) -> None:
     from tests.support.scripts import NUMS_KEY
 
     seen: Counter[ScriptError] = Counter()
-    for _ in range(500):
+    for _ in range(500 * TIMES):
         script = random_script(rng)
         items = tuple(rng.choice((b"", b"\x01", b"\x02", b"\x80", b"abc")) for _ in range(rng.randrange(4)))
         pushes = b"".join(map(push_data, items))
@@ -142,6 +149,7 @@ def test_random_scripts(rng: random.Random, part: int) -> None:
             _compare(rng, tx, [coin], seen)
     assert seen[ScriptError.OK] > 300
     assert len(seen) > 15, seen
+    print(f"judged {sum(seen.values())} spends")
 
 
 def test_the_kernel_is_asked_the_same_question() -> None:
