@@ -81,14 +81,30 @@ def parse_fixed_point(text: str, decimals: int) -> int | None:
     return int(-result if sign else result)
 
 
+def _decimal(value: object) -> NumberLiteral:
+    """For numbers that came in as decimals and go out again."""
+    if isinstance(value, Decimal):
+        return number(str(value))
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
 def dumps(value: JSON) -> str:
     """Compact JSON; NumberLiteral values become bare numbers."""
-    return _MARKED.sub(r"\1", json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+    return _MARKED.sub(r"\1", json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_decimal))
+
+
+def encode(value: JSON) -> bytes:
+    """`dumps` as UTF-8. Lone surrogates, which a client can send as escapes and UTF-8 cannot hold, go back as
+    escapes."""
+    try:
+        return dumps(value).encode()
+    except UnicodeEncodeError:
+        return _MARKED.sub(r"\1", json.dumps(value, separators=(",", ":"), default=_decimal)).encode()
 
 
 def pretty(value: JSON) -> str:
     """Indented JSON, as the command line prints it."""
-    return _MARKED.sub(r"\1", json.dumps(value, indent=2, ensure_ascii=False))
+    return _MARKED.sub(r"\1", json.dumps(value, indent=2, ensure_ascii=False, default=_decimal))
 
 
 def loads(text: str | bytes) -> JSON:

@@ -268,4 +268,4 @@ def _response(call: Call, result: JSON, error: RpcError | None) -> web.Response:
 
 
 def _json_response(status: int, document: JSON) -> web.Response:
-    return web.Response(status=status, body=(jsonio.dumps(document) + "\n").encode(), headers=_JSON_HEADERS)
+    return web.Response(status=status, body=jsonio.encode(document) + b"\n", headers=_JSON_HEADERS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node.rpc.registry import REGISTRY
+from node.rpc.table import MODULES
 from tests.functional.processes import CallError, Node, nodes, pickaxe
 
 pytestmark = pytest.mark.functional
@@ -160,6 +163,64 @@ def test_a_template_becomes_a_block(node: Node) -> None:
     assert node.call("submitblock", made["hex"]) is None
     assert node.call("submitblock", made["hex"]) == "duplicate"
     assert node.call("getbestblockhash") == made["hash"]
+
+
+_JUNK: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63 - 1,
+    2**70,
+    1.5,
+    "",
+    "0",
+    "00",
+    "zz",
+    "f" * 64,
+    "0" * 64,
+    "regtest",
+    "start",
+    "\u0000",
+    "\ud800",
+    OP_TRUE_ADDRESS,
+    "raw(51)",
+    "combo(",
+    "multi(1,",
+    [],
+    [None],
+    [[]],
+    ["00"],
+    ["f" * 64],
+    [{"txid": "f" * 64, "vout": 0}],
+    [{OP_TRUE_ADDRESS: 1}],
+    [{"desc": "raw(51)", "range": [0, 1]}],
+    {},
+    {"rules": ["segwit"]},
+    {"rules": ["segwit"], "mode": "proposal", "data": "00"},
+    {"data": "00"},
+]
+_NOT_CALLED = {"stop", "waitfornewblock", "waitforblock", "waitforblockheight", "setmocktime", "setnetworkactive"}
+
+
+def test_no_call_whatever_its_arguments_is_an_internal_error(node: Node, rng: random.Random) -> None:
+    """Malformed calls get an error of their own; -32603 would be a defect of ours."""
+    assert MODULES
+    defects: list[Any] = []
+    for name, command in REGISTRY.items():
+        if name in _NOT_CALLED or name.startswith("generate"):
+            continue
+        for _ in range(25):
+            arguments = [rng.choice(_JUNK) for _ in range(rng.randint(0, len(command.args)))]
+            try:
+                node.call(name, *arguments)
+            except CallError as error:
+                if error.code == -32603:
+                    defects.append((name, arguments, error.message))
+    assert not defects
+    assert node.call("getblockcount") >= 0
 
 
 def test_the_command_line_client(node: Node) -> None:

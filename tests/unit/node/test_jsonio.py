@@ -72,6 +72,15 @@ def test_text_that_looks_like_a_marked_number_stays_text() -> None:
     assert json.loads(jsonio.dumps([hostile, jsonio.money(5)])) == [hostile, 5e-08]
 
 
+def test_decimals_go_out_as_they_came() -> None:
+    assert jsonio.dumps(jsonio.loads("[1.5,1E-8,-0.10]")) == "[1.5,1E-8,-0.10]"
+
+
+def test_lone_surrogates_go_back_as_they_came() -> None:
+    assert json.loads(jsonio.encode(["\ud800", "é", jsonio.money(1)])) == ["\ud800", "é", 1e-08]
+    assert jsonio.encode(["é"]) == '["é"]'.encode()
+
+
 @pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", "[" * 100_000, b"\xff"])
 def test_what_is_not_json_raises_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
