@@ -401,12 +401,15 @@ def importmempool(context: RpcContext, filepath: str, options: dict[str, Any] | 
         message = "Can only import the mempool after the block download and sync is done."
         raise RpcError(Code.CLIENT_IN_INITIAL_DOWNLOAD, message)
     chosen = options or {}
-    result = context.worker.load_mempool(
-        Path(filepath),
-        use_current_time=bool(chosen.get("use_current_time", True)),
-        apply_fee_deltas=bool(chosen.get("apply_fee_delta_priority", False)),
-        apply_unbroadcast=bool(chosen.get("apply_unbroadcast_set", False)),
-    )
+    try:
+        result = context.worker.load_mempool(
+            Path(filepath),
+            use_current_time=bool(chosen.get("use_current_time", True)),
+            apply_fee_deltas=bool(chosen.get("apply_fee_delta_priority", False)),
+            apply_unbroadcast=bool(chosen.get("apply_unbroadcast_set", False)),
+        )
+    except ValueError:  # no file system takes such a name
+        result = False
     if not result:
         raise misc("Unable to import mempool file, see debug log for details.")
     return {}
