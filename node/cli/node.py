@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from chain.primitives.errors import UserError
 from node.config import CONFIG_FILE, build, default_datadir, load_toml
+from node.networks import resolve
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,6 +88,9 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, txindex: b
     except OSError as error:
         raise UserError(f"--datadir {home} cannot be created: {error.strerror}.") from error
     config = build(values)
+    if not config.bind and not config.whitebind and resolve(config.network, config.datadir).is_mockable:
+        # Anyone can mine a longer chain there: only for peers on this machine unless asked.
+        config = replace(config, bind=("127.0.0.1",))
 
     from node.app import run_node
 
