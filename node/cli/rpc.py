@@ -103,6 +103,8 @@ def rpc(words: tuple[str, ...]) -> None:
     --stdin             read further arguments from standard input, one a line
     """
     invocation = parse(list(words))
+    if invocation.core.flag("stdinrpcpass"):
+        invocation.core.values["rpcpassword"] = [sys.stdin.readline().rstrip("\n")]
     if invocation.stdin:
         lines = sys.stdin.read().splitlines()
         invocation.words += lines
