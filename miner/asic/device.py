@@ -49,7 +49,7 @@ def choose_ticket(target: int, hash_rate: float, baud: int, zero_bits: int = 32)
 
 
 def _ceil_power_of_two(number: float) -> int:
-    return 1 << math.ceil(math.log2(number)) if number > 1 else 1
+    return 1 << min(32, math.ceil(math.log2(number))) if number > 1 else 1
 
 
 class AsicDevice:
@@ -194,8 +194,10 @@ class AsicDevice:
     def _choose_ticket(self) -> None:
         driver = self.board.driver
         if self._job is not None and driver.model is not None and driver.chips:
-            rate = driver.hash_rate or driver.chips * driver.model.nominal_hash_rate(driver.model.default_mhz)
-            ticket = choose_ticket(self._job.target, rate, driver.baud, driver.options.zero_bits)
+            zero_bits = driver.options.zero_bits
+            one_chip = driver.model.nominal_hash_rate(driver.options.frequency_mhz or driver.model.default_mhz)
+            rate = driver.chips * one_chip / (1 << 32 - zero_bits)
+            ticket = choose_ticket(self._job.target, rate, driver.baud, zero_bits)
             driver.set_ticket(ticket, self._clock())
 
     def _wait_for_board(self, cancelled: Callable[[], bool]) -> None:

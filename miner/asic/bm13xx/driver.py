@@ -37,6 +37,8 @@ from miner.asic.bm13xx.work import ChainJob, CheckedNonce, JobTable, Outcome
 Waits: TypeAlias = Generator[float, None, None]
 
 _TICKET_REPAIR_S = 1.0  #: at most one repair of the ticket mask in this time
+_STABLE_S = 20.0  #: a chain that runs this long has recovered
+_STRANGER_ROUNDS = 2  #: polls with answers of chips that have no address; one may be a damaged frame
 _LINK_SHARE_OF_POLLS = 0.1  #: of the return line that polling may take
 
 
@@ -79,7 +81,8 @@ class DriverOptions:
     `chips`: how many there must be, None to take what is found; `zero_bits`: 32, less for a scaled emulator;
     `attempts`: start-ups in a row before giving up; `chips_per_domain`: chips that share a supply voltage;
     `identify_only`: find and name the chips, change nothing;
-    `recovery_s`: wait before a chain that lost a chip is started again, doubled each time up to `recovery_max_s`.
+    `recovery_s`: wait before a chain that lost a chip is started again, doubled each time up to `recovery_max_s`;
+    `search_s`, `search_max_s`: the same for a look for chips that have long been missing.
     """
 
     frequency_mhz: float | None = None
@@ -97,7 +100,9 @@ class DriverOptions:
     chip_pause_s: float | None = None
     poll_s: float = 1.0
     recovery_s: float = 0.5
-    recovery_max_s: float = 300.0
+    recovery_max_s: float = 30.0
+    search_s: float = 30.0
+    search_max_s: float = 600.0
     chips_per_domain: int = 1
     identify_only: bool = False
     cut_off_c: float = 80.0
@@ -130,8 +135,11 @@ class ChainDriver:
         self._events: list[Event] = []
         self._tasks: list[tuple[float, Waits]] = []
         self._current: ChainJob | None = None
-        self._most_chips = 0
+        self.most_chips = 0  #: that this chain has ever had
         self._recovery_s = self.options.recovery_s
+        self._search_s = self.options.search_s
+        self._up_at = 0.0
+        self._strangers = 0  # polls in a row that chips without a known address answered
         self._last_repair = float("-inf")
         self._attempt = 0
         self._offsets_sent = False
@@ -316,17 +324,18 @@ class ChainDriver:
             raise RuntimeError("a chain came up before its chips were identified")
         self.state = State.RUNNING
         self._attempt = 0
-        self._most_chips = max(self._most_chips, chips)
+        self._up_at = self._now
+        self.most_chips = max(self.most_chips, chips)
         table.withdraw_all()
         self._offsets_sent = False
         self._tasks.append((self._now + self.options.poll_s, self._poll_forever()))
         self._events.append(ChainUp(model, chips, self.baud, self.frequency_mhz))
         if self._current is not None:
             self._send_job(self._current)
-        if chips < self._most_chips:
+        if chips < self.most_chips:
             self._come_back_later()
         else:
-            self._recovery_s = self.options.recovery_s
+            self._search_s = self.options.search_s
 
     # Inside
 
@@ -335,7 +344,7 @@ class ChainDriver:
         if self.table is not None:
             self.table.withdraw_all()
         self.state = State.STARTING
-        wanted = self.options.chips if self.options.chips is not None and not self._most_chips else 1
+        wanted = self.options.chips if self.options.chips is not None and not self.most_chips else 1
         self._tasks = [(now + delay_s, start_up(self, self._asked_model, wanted))]
 
     def _start_failed(self, error: StartUpError) -> None:
@@ -358,11 +367,11 @@ class ChainDriver:
 
     def _come_back_later(self) -> None:
         """With chips missing: try again to get them, ever more rarely, since the others stop for it."""
-        wait_s = self._recovery_s
-        self._recovery_s = min(2 * max(wait_s, 30.0), self.options.recovery_max_s)
+        wait_s = self._search_s
+        self._search_s = min(2 * wait_s, self.options.search_max_s)
 
         def later() -> Waits:
-            yield max(wait_s, 30.0)
+            yield wait_s
             self._recover("looking for the missing chips", 0.0)
 
         self._tasks.append((self._now, later()))
@@ -439,6 +448,7 @@ class ChainDriver:
     def _judge(self, monitor: Monitor) -> None:
         """After a poll: who is lost, who is back, is it too hot."""
         newly_lost = []
+        self._strangers = strangers = self._strangers + 1 if monitor.surplus else 0
         for chip in monitor.chips:
             if not chip.lost and chip.missed >= MISSED_ROUNDS:
                 chip.lost = True
@@ -453,10 +463,13 @@ class ChainDriver:
             self.stop(self._now)
         elif newly_lost and all(chip.lost for chip in monitor.chips):
             self._recover("no chip answers any more", self._back_off())
-        elif monitor.surplus:
+        elif strangers >= _STRANGER_ROUNDS:
+            self._strangers = 0
             self._recover("a chip has come back without its address", self.options.recovery_s)
         elif newly_lost:
             self._recover(f"chip {newly_lost[0]} is silent", self._back_off())
+        elif self._now - self._up_at > _STABLE_S:
+            self._recovery_s = self.options.recovery_s
 
     def _drain_events(self) -> list[Event]:
         events, self._events = self._events, []

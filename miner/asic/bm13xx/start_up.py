@@ -10,7 +10,6 @@ from miner.asic.bm13xx import registers as reg
 from miner.asic.bm13xx.frames import (
     LONG_REPLY,
     SHORT_REPLY,
-    LinkErrors,
     ReplyDecoder,
     chain_inactive,
     read_register,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _RAMP_START_MHZ = 50.0  #: assumed before the first setting (§8.5)
 _LOOK_S = 0.02  #: between two looks at what has arrived
+_ASK_AGAIN = 3  #: times, where an answer is missing
 _MOST_CHIPS = 126  #: the longest chain known (§5.3)
 #: Rates at which chips may still be talking when no reset line took them back to the first (§9).
 _BAUDS = (reg.BAUD_AT_RESET, 1_000_000, 3_125_000, 3_000_000)
@@ -53,9 +53,12 @@ def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) ->
     if driver.options.identify_only:
         driver.found(len(replies))
         return
-    yield from _run_steps(driver, model, wanted_chips)
+    yield from _run_steps(driver, model, wanted_chips, len(replies))
     count = driver.chips
-    yield from _count(driver, count)
+    for _ in range(_ASK_AGAIN):
+        yield from _count(driver, count)
+        if len(driver.chip_replies) >= count:
+            break
     if len(driver.chip_replies) < count:
         heard = len(driver.chip_replies)
         raise StartUpError(
@@ -65,10 +68,11 @@ def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) ->
 
 
 def _find(driver: ChainDriver) -> Generator[float, None, None]:
-    """Ask for CHIP_ID at each rate, listening for short and long replies at once."""
+    """Ask for CHIP_ID at each rate, the present one first, listening for short and long replies at once."""
     driver.noise = 0
+    errors = driver.decoder.errors
     try:
-        for baud in _BAUDS:
+        for baud in sorted(_BAUDS, key=lambda rate: rate != driver.baud):
             if driver.baud != baud:
                 driver.change_baud(baud)
                 yield driver.options.baud_settle_s
@@ -83,7 +87,7 @@ def _find(driver: ChainDriver) -> Generator[float, None, None]:
     finally:
         driver.probe = None
         driver.probe_replies = []
-        driver.decoder.errors = LinkErrors()  # one of the two lengths was bound to fail
+        driver.decoder.errors = errors  # one of the two lengths was bound to fail: that counts for nothing
     if driver.noise:
         raise StartUpError(
             f"{driver.noise} bytes came back, but no reply of a BM13xx among them: another kind of board, or a rate"
@@ -109,7 +113,20 @@ def _count(driver: ChainDriver, expected: int = 0) -> Generator[float, None, Non
             limit = driver.options.answer_timeout_s if expected else driver.options.quiet_s
 
 
-def _run_steps(driver: ChainDriver, model: ChipModel, wanted_chips: int) -> Generator[float, None, None]:
+def _agree_on_count(driver: ChainDriver, expected: int) -> Generator[float, None, int]:
+    """Count until it is as many as expected, or twice the same: on a bad line an answer gets lost."""
+    counts: list[int] = []
+    for _ in range(_ASK_AGAIN):
+        yield from _count(driver, expected)
+        counts.append(len(driver.chip_replies))
+        if counts[-1] >= expected or counts[-1] in counts[:-1]:
+            break
+    return max(counts)
+
+
+def _run_steps(
+    driver: ChainDriver, model: ChipModel, wanted_chips: int, seen_chips: int
+) -> Generator[float, None, None]:
     options = driver.options
     count = 0
     interval = model.address_interval(1)
@@ -133,8 +150,7 @@ def _run_steps(driver: ChainDriver, model: ChipModel, wanted_chips: int) -> Gene
                     driver.write(setting.register, setting.value, index * interval)
                 yield max(pause_s, options.settle_s)
         elif step is Step.COUNT:
-            yield from _count(driver, wanted_chips if wanted_chips > 1 else 0)
-            count = len(driver.chip_replies)
+            count = yield from _agree_on_count(driver, max(seen_chips, wanted_chips, driver.most_chips))
             _check_count(driver, model, count, wanted_chips)
             interval = model.address_interval(count)
         elif step is Step.INACTIVE:

@@ -23,7 +23,6 @@ _TERMIOS2 = struct.Struct("=4IB19B2I")
 _READ_BYTES = 4096
 _IDLE_S = 0.02
 _BUSY_S = 0.002
-_BAUD_GRACE_S = 0.25
 _HASHING_S = 0.01  #: processor time spent hashing before the line is looked at again
 
 
@@ -42,8 +41,7 @@ class EmulatedBoard:
         self._clock = clock
         self._master = self._slave = -1
         self._port = ""
-        self._baud_seen = (BAUD_AT_RESET, 0.0)  # the host's rate and when it was first seen
-        self._baud_before = BAUD_AT_RESET
+        self._baud_seen = BAUD_AT_RESET
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -142,7 +140,7 @@ class EmulatedBoard:
             if error.errno not in (errno.EAGAIN, errno.EIO):
                 raise
             data = b""
-        understood = self._understood(now)
+        understood = self._understood()
         if data and not understood:
             self.wrong_baud_bytes += len(data)
         elif data:
@@ -152,15 +150,12 @@ class EmulatedBoard:
         if outgoing:
             self._write(outgoing if understood else _garbled(outgoing))
 
-    def _understood(self, now: float) -> bool:
-        """Whether host and chips are at one rate. Bytes that were written before the host changed its own are read
-        after it: for a moment either rate will do."""
-        baud = self.host_baud
-        if baud != self._baud_seen[0]:
-            self._baud_before = self._baud_seen[0]
-            self._baud_seen = baud, now
-        recent = now - self._baud_seen[1] < _BAUD_GRACE_S
-        return self.chain.hears(baud) or (recent and self.chain.hears(self._baud_before))
+    def _understood(self) -> bool:
+        """Whether host and chips are at one rate. What is read just after the host has changed its own may have been
+        written before, when either will do."""
+        baud, before = self.host_baud, self._baud_seen
+        self._baud_seen = baud
+        return self.chain.hears(baud) or (before != baud and self.chain.hears(before))
 
     def _write(self, data: bytes) -> None:
         try:
