@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import random
 import subprocess
@@ -14,20 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from chain.params import NETWORKS
-from miner.app import MiningOptions, run_miner
 from miner.asic.bm13xx.driver import DriverOptions
 from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.work import Outcome
-from miner.asic.device import AsicDevice, asic_devices
+from miner.asic.device import AsicDevice
 from miner.asic.emulator.board import EmulatedBoard
 from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.transport import PortError, SerialPort
-from miner.device import NONCE_SPACE, Candidate, DeviceError, HashJob
+from miner.device import NONCE_SPACE, Candidate, DeviceError, HashDevice, HashJob
 from miner.kernels.reference import hash_number, header_hash
-from miner.screen import LogDisplay
+from miner.scheduler import Scheduler
+from miner.share import Share
+from miner.telemetry import Report, Telemetry
+from miner.work.getblocktemplate import TemplateSource
 from miner.work.rpc import Endpoint
 from tests.support.template_node import PASSWORD, USER, TemplateNode
 
@@ -191,28 +191,52 @@ def test_ports_that_cannot_be_opened_say_why(tmp_path: Path, monkeypatch: pytest
         SerialPort(str(plain), 115_200)
 
 
-def test_blocks_mined_on_a_board_are_accepted() -> None:
+async def mine_blocks(node: TemplateNode, device: HashDevice, wanted: int) -> Report:
+    """Source, scheduler and submission joined as a mining run joins them, until so many blocks are accepted."""
+    loop, shares = asyncio.get_running_loop(), asyncio.Queue[Share]()
+    telemetry = Telemetry([device])
+    failures: list[str] = []
+    scheduler = Scheduler(
+        [device],
+        telemetry,
+        lambda share: loop.call_soon_threadsafe(shares.put_nowait, share) and None,
+        lambda _, reason, __: failures.append(reason),
+    )
+    source = TemplateSource(
+        [Endpoint(node.url, None, USER, PASSWORD)],
+        NETWORKS["dev"],
+        b"\x00\x14" + bytes(20),
+        on_job=scheduler.set_job,
+        on_message=lambda _: None,
+    )
+    running = asyncio.create_task(source.run())
+    scheduler.start()
+    try:
+        for _ in range(wanted):
+            share = await shares.get()
+            answer = await source.submit(share)
+            assert answer.accepted, answer.reason
+            telemetry.accepted()
+            source.request_refresh(share.unit.job)
+    finally:
+        running.cancel()
+        await asyncio.to_thread(scheduler.stop)
+        await source.close()
+    assert failures == []
+    return telemetry.report()
+
+
+@pytest.mark.parametrize("model", ["bm1370", "bm1397"])
+def test_blocks_mined_on_a_board_are_accepted(model: str) -> None:
     async def scenario() -> None:
         node = TemplateNode()
         await node.start()
         try:
-            with emulated("bm1370", 2) as board:
-                devices = asic_devices([board.port], "bm1370", zero_bits=ZERO_BITS)
-                devices[0].board.driver.options = DriverOptions(**QUICK)  # type: ignore[arg-type]
-                options = MiningOptions(
-                    params=NETWORKS["dev"],
-                    endpoints=[Endpoint(node.url, None, USER, PASSWORD)],
-                    payout=b"\x00\x14" + bytes(20),
-                    max_blocks=5,
-                )
-                output = io.StringIO()
-                report = await asyncio.wait_for(
-                    run_miner(options, devices, LogDisplay(Console(file=output))), TIMEOUT_S
-                )
-                assert report.accepted >= 5, output.getvalue()
-                assert report.rejected == {}
+            with emulated(model, 2) as board:
+                device = AsicDevice("asic0", board.port, model, DriverOptions(**QUICK))  # type: ignore[arg-type]
+                report = await asyncio.wait_for(mine_blocks(node, device, 5), TIMEOUT_S)
                 assert report.hardware_errors == 0
-                assert len(node.blocks) >= 5
+                assert len(node.blocks) == 5
                 assert node.complaints == []
         finally:
             await node.stop()
