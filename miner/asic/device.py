@@ -27,6 +27,8 @@ _PUMP_S = 0.01  #: longest wait for bytes: `cancelled` is looked at as often
 _RECONNECT_S = 0.5
 _RETRY_S = 5.0  #: before a chain that worked and now fails is tried again
 _LAST_NONCES_S = 0.005  #: at the end of a unit, for nonces on their way
+_UNIT_S = 4.0  #: least time a unit lasts
+_FEWEST_VERSIONS = 256
 _REPORTS_PER_S = 10.0  #: good nonces a second that a board is set to where the share target allows
 _LINK_SHARE = 0.25  #: of the return line that nonces may take
 _REPLY_BITS = 110
@@ -48,6 +50,11 @@ def choose_ticket(target: int, hash_rate: float, baud: int, zero_bits: int = 32)
     return max(for_line, min(for_rate, ticket_mask.floor_power_of_two(share_difficulty)))
 
 
+def versions_for(hash_rate: float) -> int:
+    """Versions of a unit that lasts a chain some seconds: more would only be prepared in vain at the next block."""
+    return min(1 << 16, max(_FEWEST_VERSIONS, _ceil_power_of_two(hash_rate * _UNIT_S / NONCE_SPACE)))
+
+
 def _ceil_power_of_two(number: float) -> int:
     return 1 << min(32, math.ceil(math.log2(number))) if number > 1 else 1
 
@@ -67,9 +74,8 @@ class AsicDevice:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        #: a chip that rolls versions takes all 65,536 in one job; one that does not takes 4, and 64 jobs make a unit
+        self.preferred_versions = _FEWEST_VERSIONS  #: until the chain is up and its rate known
         model = model_named(model_name) if model_name is not None else None
-        self.preferred_versions = 256 if model is not None and not model.rolls_versions else 1 << 16
         self.board = Board(path, model, options, reset_line, clock)
         self.late = 0  #: true nonces of a unit that the scheduler had already left
         self._clock = clock
@@ -181,9 +187,7 @@ class AsicDevice:
             self._choose_ticket()
             if self._job is not None and not self._queue and self._job_left <= 0:
                 self._begin(self._job, self._origin)
-            model = self.board.driver.model
-            if model is not None and not model.rolls_versions:
-                self.preferred_versions = 256
+            self.preferred_versions = versions_for(self._real_hash_rate())
         return candidates
 
     def _failed(self, reason: str) -> None:
@@ -195,10 +199,16 @@ class AsicDevice:
         driver = self.board.driver
         if self._job is not None and driver.model is not None and driver.chips:
             zero_bits = driver.options.zero_bits
-            one_chip = driver.model.nominal_hash_rate(driver.options.frequency_mhz or driver.model.default_mhz)
-            rate = driver.chips * one_chip / (1 << 32 - zero_bits)
+            rate = self._real_hash_rate() / (1 << 32 - zero_bits)
             ticket = choose_ticket(self._job.target, rate, driver.baud, zero_bits)
             driver.set_ticket(ticket, self._clock())
+
+    def _real_hash_rate(self) -> float:
+        """What the whole chain should do at its clock, without scale."""
+        driver = self.board.driver
+        if driver.model is None:
+            return 0.0
+        return driver.chips * driver.model.nominal_hash_rate(driver.options.frequency_mhz or driver.model.default_mhz)
 
     def _wait_for_board(self, cancelled: Callable[[], bool]) -> None:
         next_try = self._clock()

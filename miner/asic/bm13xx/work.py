@@ -167,12 +167,17 @@ def split_versions(
     while at < len(versions):
         size = min(largest, 1 << (len(versions) - at).bit_length() - 1)
         while True:
-            group = versions[at : at + size]
-            common = functools.reduce(operator.and_, group) & MASK
-            mask = functools.reduce(operator.or_, group) & MASK ^ common
+            common, mask = _pattern(versions[at : at + size])
             if mask.bit_count() == size.bit_length() - 1 and not mask & ~rollable:
                 break
             size //= 2
         jobs.append(ChainJob(header, common, mask, owner))
         at += size
     return jobs
+
+
+@functools.lru_cache(maxsize=8)  # at a new block every board asks for the same versions
+def _pattern(group: tuple[int, ...]) -> tuple[int, int]:
+    """Bits that all versions have, and bits in which they differ."""
+    common = functools.reduce(operator.and_, group) & MASK
+    return common, functools.reduce(operator.or_, group) & MASK ^ common

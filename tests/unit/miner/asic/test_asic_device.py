@@ -9,7 +9,7 @@ import pytest
 from chain.primitives.errors import UserError
 from miner.asic.bm13xx.models import MODELS, model_named
 from miner.asic.bm13xx.work import split_versions
-from miner.asic.device import asic_devices, choose_ticket
+from miner.asic.device import asic_devices, choose_ticket, versions_for
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
 from miner.asic.transport import identify
 from miner.kernels.reference import hash_number, header_hash
@@ -40,6 +40,16 @@ def test_a_whole_unit_is_one_job_for_a_chip_that_rolls_versions() -> None:
     four = split_versions(tuple(0x2000_0000 | index << 13 for index in range(256)), bytes(80), 4, 0xFFFFFFFF)
     assert len(four) == 64
     assert all(job.version_count == 4 for job in four)
+
+
+def test_units_last_seconds() -> None:
+    assert [versions_for(rate) for rate in (1e9, 0.2856e12, 1.07e12, 79.6e12, 1e15)] == [
+        256,
+        512,
+        1024,
+        1 << 16,
+        1 << 16,
+    ]
 
 
 def test_a_single_version_is_a_job_without_rolling() -> None:
