@@ -30,6 +30,8 @@ _RESET_LATER: dict[int, int] = {
 _REPORT_BITS = 0xF000_0000  #: of MISC_CONTROL; while all are clear a BM1362 or later reports nothing (§6.2)
 _LOCKED = 0x8000_0000  #: bit 31 of a running PLL (§6.1)
 
+_DOMAINS = 4  #: parts of a chip with a hash counter each (§16, §17)
+
 AMBIENT_C = 25.0
 RISE_AT_DEFAULT_C = 35.0  #: over ambient, in a steady state at default clock
 THERMAL_LAG_S = 8.0
@@ -106,7 +108,8 @@ class EmulatedChip:
         self.registers[register] = value
         if register == Register.ADC_INPUT and self._has_adc and value & ~before & 0x0020_0000:
             scale = 0.6 if self.model.name == "bm1368" else 1.0
-            code = round((self.core_volts / scale + 1.0) * 16384)
+            # The range is below 1 V: an input is taken to see one of the four domains, in series (inferred).
+            code = round((self.core_volts / _DOMAINS / scale + 1.0) * 16384)
             self.registers[Register.ADC_RESULT] = 0x8000_0000 | min(code, 0x7FFF)
 
     def read(self, register: int) -> int:
@@ -118,7 +121,7 @@ class EmulatedChip:
         if register == Register.HASH_COUNTER and self.model.counters:
             return int(self.hashes) & 0xFFFFFFFF
         if Register.DOMAIN_COUNTER_0 <= register <= Register.DOMAIN_COUNTER_3 and self.model.counters:
-            return int(self.hashes / 4) & 0xFFFFFFFF
+            return int(self.hashes / _DOMAINS) & 0xFFFFFFFF
         if register == Register.HASH_RATE and not self.model.counters:
             return int(self.hash_rate / 2**20) & 0x7FFFFFFF
         if register == Register.TEMPERATURE:
