@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec
 
-from chain.params import NetworkParams
 from chain.primitives.errors import UserError
 from chain.primitives.types import hash_to_hex
 from miner.device import HashDevice
@@ -19,27 +18,22 @@ from miner.scheduler import Scheduler
 from miner.screen import Display
 from miner.share import Finding, Share
 from miner.telemetry import Report, Telemetry
-from miner.work.getblocktemplate import TemplateSource
 from miner.work.job import Job
-from miner.work.rpc import Endpoint
+from miner.work.source import SourceFactory, Submission
 
 P = ParamSpec("P")
 
-_SHARE_QUEUE = 1000  #: blocks waiting for submission; only an instant network comes near
+_SHARE_QUEUE = 1000  #: blocks and shares waiting for submission; only an instant network comes near
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiningOptions:
-    """What a run needs. `max_blocks`: stop after that many accepted; `pace_s`: least time between two blocks;
-    `easiest_target`: offer no block that is easier than this, though the network might take it."""
+    """What a run needs. `source`: makes where work comes from; `max_blocks`: stop after that many accepted; `pace_s`:
+    least time between two blocks of a node (a pool sets its own)."""
 
-    params: NetworkParams
-    endpoints: Sequence[Endpoint]
-    payout: bytes
+    source: SourceFactory
     max_blocks: int | None = None
     pace_s: float = 0.0
-    version_rolling: bool = True
-    easiest_target: int | None = None
 
 
 async def run_miner(options: MiningOptions, devices: Sequence[HashDevice], display: Display) -> Report:
@@ -59,15 +53,10 @@ class _Run:
         self._scheduler = Scheduler(
             devices, self._telemetry, self._from_thread(self._take_share), self._from_thread(self._device_failed)
         )
-        self._source = TemplateSource(
-            options.endpoints,
-            options.params,
-            options.payout,
-            on_job=self._take_job,
-            on_message=display.message,
-            version_rolling=options.version_rolling,
-            easiest_target=options.easiest_target,
-        )
+        self._source = options.source(on_job=self._take_job, on_message=display.message)
+        self._telemetry.pools = self._source.pools
+        self._blocks = 0  # accepted
+        self._reasons_said: set[str | None] = set()
         self._in_submission: set[bytes] = set()  # parents of blocks that the node has not answered yet
         self._next_start = 0.0  # when the pace allows the next job
         self._held_job: asyncio.TimerHandle | None = None
@@ -80,7 +69,7 @@ class _Run:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._source.run()),
-                    group.create_task(self._submit_blocks()),
+                    *(group.create_task(self._submit_shares()) for _ in range(self._source.parallel_submissions)),
                     group.create_task(self._display.run(self._telemetry)),
                 ]
                 await self._stop.wait()
@@ -113,34 +102,55 @@ class _Run:
             self._scheduler.set_job(job)
 
     def _take_share(self, share: Share) -> None:
-        if share.finding is Finding.BLOCK:
+        """Queue what the source wants: blocks, and where a job has many solutions, shares. A block of a job that has
+        only one holds up whatever would build on the same parent."""
+        solo = share.unit.job.single_solution
+        if solo and share.finding is not Finding.BLOCK:
+            return
+        if solo:
             self._next_start = time.monotonic() + self._options.pace_s
-            if not self._shares.full():
-                self._in_submission.add(share.unit.job.prev_hash)
-                self._shares.put_nowait(share)
+        if self._shares.full():
+            if not solo:
+                self._telemetry.rejected("found faster than they could be sent")
+            return
+        if solo:
+            self._in_submission.add(share.unit.job.prev_hash)
+        self._shares.put_nowait(share)
 
-    async def _submit_blocks(self) -> None:
-        accepted = 0
-        while True:
+    async def _submit_shares(self) -> None:
+        while not self._stop.is_set():
             share = await self._shares.get()
             answer = await self._source.submit(share)
             self._in_submission.discard(share.unit.job.prev_hash)
-            height, hash_hex = share.unit.job.height, hash_to_hex(share.hash)
-            if answer.accepted:
-                accepted += 1
-                self._telemetry.accepted()
-                self._display.message(f"block {height} accepted: {hash_hex}")
-            elif answer.stale:
-                self._telemetry.stale()
-                self._display.message(f"block {height} came too late ({answer.reason}): {hash_hex}")
-            else:
-                self._telemetry.rejected(answer.reason or "no reason given")
-                self._display.message(f"block {height} rejected ({answer.reason}): {hash_hex}")
+            self._take_answer(share, answer)
+            if not (answer.accepted or answer.stale):
                 await asyncio.sleep(0.5)  # a node that refuses everything must not be flooded
-            if self._options.max_blocks is not None and accepted >= self._options.max_blocks:
+            if self._options.max_blocks is not None and self._blocks >= self._options.max_blocks:
                 self._stop.set()
                 return
             self._source.request_refresh(share.unit.job)
+
+    def _take_answer(self, share: Share, answer: Submission) -> None:
+        """Count it, and name every block; of shares the first that is refused for each reason."""
+        if share.finding is Finding.BLOCK:
+            what, which = f"block {share.unit.job.height}", hash_to_hex(share.hash)
+        else:
+            what, which = "share", f"difficulty {share.difficulty:.4g}"
+        said = share.finding is not Finding.BLOCK and answer.reason in self._reasons_said
+        self._reasons_said.add(answer.reason)
+        if answer.accepted:
+            self._telemetry.accepted()
+            if share.finding is Finding.BLOCK:
+                self._blocks += 1
+                self._display.message(f"{what} accepted: {which}")
+        elif answer.stale:
+            self._telemetry.stale()
+            if not said:
+                self._display.message(f"{what} came too late ({answer.reason}): {which}")
+        else:
+            self._telemetry.rejected(answer.reason or "no reason given")
+            if not said:
+                self._display.message(f"{what} rejected ({answer.reason}): {which}")
 
     def _device_failed(self, device: HashDevice, reason: str, any_left: bool) -> None:
         self._display.message(f"{device.name} retired: {reason}")

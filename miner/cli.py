@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from chain.params import NETWORKS, NetworkParams, load_network, network
+from chain.primitives.errors import UserError
 from chain.primitives.target import target_of_difficulty
+
+if TYPE_CHECKING:
+    from miner.work.rpc import Endpoint
+    from miner.work.source import SourceFactory
 
 _SMALLEST_REPORTED_RATE = 1e-9
 
 
 @click.command()
 @click.option("--network", "network_name", default="pickaxe", show_default=True, help="Network to mine.")
-@click.option("--address", required=True, help="Where rewards go: an address, addr(ADDRESS) or raw(HEX SCRIPT).")
+@click.option("--address", help="Where a node's rewards go: an address, addr(ADDRESS) or raw(HEX SCRIPT).")
+@click.option("--url", "pool_urls", multiple=True, metavar="URL", help="A pool; repeat for spare ones, in order.")
+@click.option("--user", help="Who you are at the pool: often an address, or ACCOUNT.WORKER.")
+@click.option("--password", envvar="PICKAXE_POOL_PASSWORD", help="The pool's password, where it wants one.")
+@click.option(
+    "--suggest-difficulty",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="D",
+    help="Difficulty of shares to ask the pool for.",
+)
+@click.option(
+    "--tls-ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Certificates to trust in a pool's TLS (stratum+ssl://), besides the usual ones.",
+)
+@click.option("--follow-redirects", is_flag=True, help="Let a pool send us to another host.")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="The node; repeat for spare ones, in order.")
 @click.option("--rpc-cookie", type=click.Path(path_type=Path, dir_okay=False), help="The node's cookie file.")
 @click.option("--rpc-user", help="User name, where the node has one.")
@@ -46,7 +70,13 @@ _SMALLEST_REPORTED_RATE = 1e-9
 @click.option("--json", "as_json", is_flag=True, help="Lines of JSON instead: counters twice a second, and messages.")
 def mine(
     network_name: str,
-    address: str,
+    address: str | None,
+    pool_urls: Sequence[str],
+    user: str | None,
+    password: str | None,
+    suggest_difficulty: float | None,
+    tls_ca: Path | None,
+    follow_redirects: bool,
     rpc_urls: Sequence[str],
     rpc_cookie: Path | None,
     rpc_user: str | None,
@@ -60,18 +90,35 @@ def mine(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Mine with this machine's processor on a node's getblocktemplate, ours or Bitcoin Core's."""
+    """Mine with this machine's processor: at pools (--url), or on a node's getblocktemplate, ours or Bitcoin Core's
+    (--address)."""
     from miner.json_display import JsonDisplay
     from miner.screen import LiveDisplay, LogDisplay, summary
-    from miner.work.payout import payout_script
     from miner.work.rpc import Endpoint
 
     folder = datadir or _default_datadir()
     params = _network(network_name, folder)
-    payout = payout_script(address, params)
-    cookie = rpc_cookie or folder / params.data_folder / ".cookie"
-    urls = rpc_urls or [f"http://127.0.0.1:{_local_rpc_port(params, folder)}"]
-    endpoints = [Endpoint(url, None if rpc_user is not None else cookie, rpc_user, rpc_password) for url in urls]
+    easiest_target = None if min_difficulty is None else target_of_difficulty(min_difficulty)
+    if pool_urls:
+        if rpc_urls:
+            raise UserError("work comes from pools (--url) or from nodes (--rpc-url), not from both")
+        wishes = PoolWishes(
+            version_rolling=not no_version_rolling,
+            minimum_difficulty=min_difficulty,
+            suggested_difficulty=suggest_difficulty,
+            certificates=tls_ca,
+            follow_redirects=follow_redirects,
+        )
+        source = _pool_source(params, pool_urls, user or address, password, wishes)
+        title = f"pools, as {(user or address or '')[:64]}"
+    elif address is None:
+        raise UserError("say where to mine: --address for a node's rewards, or --url and --user for a pool")
+    else:
+        cookie = rpc_cookie or folder / params.data_folder / ".cookie"
+        urls = rpc_urls or [f"http://127.0.0.1:{_local_rpc_port(params, folder)}"]
+        endpoints = [Endpoint(url, None if rpc_user is not None else cookie, rpc_user, rpc_password) for url in urls]
+        source = _node_source(params, endpoints, address, not no_version_rolling, easiest_target)
+        title = f"paying {address[:64]}"
 
     console = Console()
     display: LiveDisplay | LogDisplay | JsonDisplay
@@ -80,20 +127,16 @@ def mine(
     elif quiet or not console.is_terminal:
         display = LogDisplay(console)
     else:
-        display = LiveDisplay(console, f"pickaxe mine: network {params.name}, paying {address[:64]}")
+        display = LiveDisplay(console, f"pickaxe mine: network {params.name}, {title}")
 
     from miner.app import MiningOptions, run_miner
     from miner.cpu import cpu_devices
 
     devices = cpu_devices(threads)
     options = MiningOptions(
-        params=params,
-        endpoints=endpoints,
-        payout=payout,
+        source=source,
         max_blocks=blocks,
         pace_s=pace,
-        easiest_target=None if min_difficulty is None else target_of_difficulty(min_difficulty),
-        version_rolling=not no_version_rolling,
     )
 
     async def run() -> None:
@@ -162,6 +205,76 @@ def bench(seconds: float) -> None:
         table.add_row(name, format_rate(rate), format_rate(rate / threads_of[name]), f"{rate / baseline:.1f}", change)
     history.save(results)
     Console().print(table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolWishes:
+    """What the command line says about pools."""
+
+    version_rolling: bool
+    minimum_difficulty: float | None
+    suggested_difficulty: float | None
+    certificates: Path | None
+    follow_redirects: bool
+
+
+def _node_source(
+    params: NetworkParams,
+    endpoints: Sequence[Endpoint],
+    address: str,
+    version_rolling: bool,
+    easiest_target: int | None,
+) -> SourceFactory:
+    from miner.work.getblocktemplate import TemplateSource
+    from miner.work.payout import payout_script
+
+    return functools.partial(
+        TemplateSource,
+        endpoints,
+        params,
+        payout_script(address, params),
+        version_rolling=version_rolling,
+        easiest_target=easiest_target,
+    )
+
+
+def _pool_source(
+    params: NetworkParams, urls: Sequence[str], user: str | None, password: str | None, wishes: PoolWishes
+) -> SourceFactory:
+    from miner.work.job import VERSION_ROLLING_MASK
+    from miner.work.stratum.address import PoolAddress, parse_pool_url
+    from miner.work.stratum.client import EASIEST_SHARE_TARGET, ClientOptions
+    from miner.work.stratum.source import StratumSource
+
+    easiest_share = EASIEST_SHARE_TARGET
+    if wishes.minimum_difficulty is not None:
+        easiest_share = min(easiest_share, target_of_difficulty(wishes.minimum_difficulty))
+
+    def options_for(pool: PoolAddress) -> ClientOptions:
+        return ClientOptions(
+            user=pool.user,
+            password=pool.password,
+            version_mask=VERSION_ROLLING_MASK if wishes.version_rolling else 0,
+            easiest_target=params.pow_limit,
+            easiest_share_target=easiest_share,
+            minimum_difficulty=wishes.minimum_difficulty,
+            suggested_difficulty=wishes.suggested_difficulty,
+        )
+
+    tls = None
+    if wishes.certificates is not None:
+        tls = ssl.create_default_context()
+        try:
+            tls.load_verify_locations(wishes.certificates)
+        except (OSError, ssl.SSLError):
+            raise UserError(f"{wishes.certificates} holds no certificates (PEM is expected)") from None
+    return functools.partial(
+        StratumSource,
+        [parse_pool_url(url, user, password) for url in urls],
+        options_for,
+        tls=tls,
+        may_redirect=wishes.follow_redirects,
+    )
 
 
 def _default_datadir() -> Path:

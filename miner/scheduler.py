@@ -106,10 +106,11 @@ class Scheduler:
                     self._on_share(share)
 
     def _is_current(self, generation: int, share: Share) -> bool:
-        """False for what belongs to an old job. A solo job ends with its first block: the next would only orphan it."""
+        """False for what belongs to an old job. A solo job ends with its first block: the next would only orphan it.
+        Whether a pool still takes an old job's share is for its source to say."""
         with self._changed:
             if self._generation != generation:
-                return False
+                return not share.unit.job.single_solution
             if share.finding is Finding.BLOCK and share.unit.job.single_solution:
                 self._sequence = None
                 self._generation += 1

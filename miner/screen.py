@@ -14,6 +14,7 @@ from rich.text import Text
 
 from miner.hashrate import format_rate
 from miner.telemetry import Report, Telemetry
+from miner.work.source import PoolReport
 
 _REFRESH_S = 0.25
 _LOG_INTERVAL_S = 30.0
@@ -80,12 +81,17 @@ class LiveDisplay:
                 format_rate(device.average),
                 str(device.shares),
                 str(device.hardware_errors),
-                Text(device.failure, style="red") if device.failure else "mining" if report.height else "waiting",
+                Text(device.failure, style="red")
+                if device.failure
+                else "mining"
+                if report.height is not None
+                else "waiting",
             )
         if len(report.devices) > 1:
             table.add_section()
             table.add_row("all", format_rate(report.rate), format_rate(report.average), "", "", "")
-        lines = [
+        lines = [pool_line(pool) for pool in report.pools]
+        lines += [
             f"height {report.height if report.height is not None else '-'}   accepted {report.accepted}"
             f"   rejected {sum(report.rejected.values())}   stale {report.stale}"
             f"   best share {format_difficulty(report.best_difficulty)}   up {format_duration(report.uptime_s)}",
@@ -107,14 +113,25 @@ def status_line(report: Report) -> str:
     )
 
 
+def pool_line(pool: PoolReport) -> str:
+    """One pool's state and counters."""
+    difficulty = "-" if pool.difficulty is None else format_difficulty(pool.difficulty)
+    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(pool.rejected.items())) or "0"
+    line = f"pool {pool.name} {pool.state}, difficulty {difficulty}: accepted {pool.accepted}, rejected {rejected},"
+    extras = {"duplicate": pool.duplicates, "malformed": pool.malformed, "bad jobs": pool.bad_jobs}
+    return " ".join([f"{line} stale {pool.stale}", *(f"{name} {count}" for name, count in extras.items() if count)])
+
+
 def summary(report: Report) -> str:
     """What a run came to, for its end."""
+    what = "share" if report.pools else "block"
     lines = [
-        f"mined {report.accepted} block{'' if report.accepted == 1 else 's'} in {format_duration(report.uptime_s)}:"
+        f"mined {report.accepted} {what}{'' if report.accepted == 1 else 's'} in {format_duration(report.uptime_s)}:"
         f" {report.hashes} hashes, {format_rate(report.average)} on average,"
         f" rejected {sum(report.rejected.values())}, stale {report.stale}, hardware errors {report.hardware_errors}"
     ]
     lines += [f"  rejected {count} times: {reason}" for reason, count in sorted(report.rejected.items())]
+    lines += [f"  {pool_line(pool)}" for pool in report.pools]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from miner.device import HashDevice
 from miner.hashrate import RateEstimate, ShareMeter, WorkMeter
 from miner.share import Finding, Share
+from miner.work.source import PoolReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class DeviceReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A consistent picture of one moment. `estimate`: the rate by shares found; `rejected`: the node's reasons,
-    counted."""
+    """A consistent picture of one moment. `estimate`: the rate by shares found; `rejected`: the node's or pools'
+    reasons, counted; `pools`: each pool's own counts, none where work comes from nodes."""
 
     uptime_s: float
     height: int | None
@@ -45,6 +46,7 @@ class Report:
     hardware_errors: int
     best_difficulty: float
     devices: list[DeviceReport]
+    pools: list[PoolReport] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Telemetry:
         self._devices = {device.name: _DeviceCounters(device.kind, WorkMeter(self._started)) for device in devices}
         self._shares = ShareMeter(self._started)
         self._totals = _Totals()
+        self.pools: Callable[[], list[PoolReport]] = list  #: asked for every report, on the event loop
 
     def new_height(self, height: int | None) -> None:
         """The height being mined, None when there is no work."""
@@ -98,17 +101,17 @@ class Telemetry:
                 self._totals.best_difficulty = max(self._totals.best_difficulty, share.difficulty)
 
     def accepted(self) -> None:
-        """A block of ours joined the chain."""
+        """A block of ours joined the chain, or a pool took a share."""
         with self._lock:
             self._totals.accepted += 1
 
     def rejected(self, reason: str) -> None:
-        """A block was refused."""
+        """A block or share was refused."""
         with self._lock:
             self._totals.rejected[reason] += 1
 
     def stale(self) -> None:
-        """A block came too late: its parent was no longer the tip."""
+        """A block or share came too late: its parent was no longer the tip."""
         with self._lock:
             self._totals.stale += 1
 
@@ -148,4 +151,5 @@ class Telemetry:
                 hardware_errors=sum(device.hardware_errors for device in devices),
                 best_difficulty=totals.best_difficulty,
                 devices=devices,
+                pools=self.pools(),
             )

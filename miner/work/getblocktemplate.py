@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chain.params import NetworkParams
@@ -14,6 +13,7 @@ from chain.primitives.types import hash_to_hex
 from miner.share import Share
 from miner.work.job import Job
 from miner.work.rpc import Endpoint, NodeClient, NodeUnreachable, RpcError, WrongPassword, sleep_or_event
+from miner.work.source import PoolReport, Submission
 from miner.work.template import EXTRANONCE1_SIZE, BadTemplate, Template, job_from_template, solved_block
 
 REFRESH_S = 30.0  #: new transactions and a fresh time at least this often, with or without long polling
@@ -34,22 +34,15 @@ _PREVIOUS_GONE = {
 _WAIT_CODES = {-9, -10, -28}
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A node's answer to a block. `reason`: its word for the refusal, None when accepted."""
-
-    accepted: bool
-    stale: bool
-    reason: str | None
-
-
 class TemplateSource:
-    """Keeps the newest job of the first node in `endpoints` that answers.
+    """A WorkSource over nodes. Keeps the newest job of the first node in `endpoints` that answers.
 
     `on_job(job)`: mine this instead of whatever was mined before; None: stop, there is no valid work.
     `on_message(text)`: one line for the user, each only when something changes.
     `easiest_target`: offer only blocks at least this hard, whatever the network would take.
     """
+
+    parallel_submissions = 1  # the next block builds on the answer
 
     def __init__(
         self,
@@ -143,6 +136,10 @@ class TemplateSource:
             return Submission(True, False, None)
         reason = str(answer)[:100]
         return Submission(False, reason in _PREVIOUS_GONE, reason)
+
+    def pools(self) -> list[PoolReport]:
+        """None: work comes from nodes."""
+        return []
 
     async def close(self) -> None:
         """Drop all connections."""
