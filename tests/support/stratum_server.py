@@ -261,7 +261,7 @@ def absurd_difficulties(connection: PoolConnection, output: bytes) -> tuple[byte
 
 
 def hangs_up_on_configure(connection: PoolConnection, output: bytes) -> tuple[bytes, bool]:
-    return output, connection.version_mask != 0
+    return (b"", True) if connection.version_mask else (output, False)
 
 
 class StratumServer:

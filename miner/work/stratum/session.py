@@ -38,6 +38,7 @@ FIRST_JOB_TIMEOUT_S = 45.0  #: from the connection to the first job
 SILENCE_S = 300.0  #: pools send work at least every minute or two; one that is silent for longer is gone
 _WRITE_TIMEOUT_S = 15.0
 _USEFUL_S = 60.0
+_TICK_S = 1.0
 _READ_BYTES = 1 << 16
 _MAX_UNSENT_BYTES = 1 << 20  # a pool that takes no data any more
 _NOTICES = 10  # messages shown per connection
@@ -143,7 +144,8 @@ class Session:
             while True:
                 self._flush()
                 await _bounded(writer.drain(), _WRITE_TIMEOUT_S, "takes no data")
-                deadlines = [last_heard + SILENCE_S, self._client.next_deadline()]
+                # the tick: a share submitted while we wait has a nearer deadline than those known now
+                deadlines = [self._loop.time() + _TICK_S, last_heard + SILENCE_S, self._client.next_deadline()]
                 if not self.ready.is_set():
                     deadlines.append(first_job_deadline)
                 wait_s = min(deadline for deadline in deadlines if deadline is not None) - self._loop.time()

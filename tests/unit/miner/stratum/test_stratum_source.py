@@ -1,0 +1,536 @@
+"""Pools over real sockets: failover and return, lost connections, redirects, TLS, hostile pools, and accounting."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from chain.primitives.errors import UserError
+from miner.device import Candidate
+from miner.share import Finding, Share, check_candidate
+from miner.work.job import Job, UnitSequence
+from miner.work.source import PoolReport
+from miner.work.stratum import client, session, source
+from miner.work.stratum.account import PoolAccount
+from miner.work.stratum.address import PoolAddress, parse_pool_url
+from miner.work.stratum.client import ClientOptions
+from miner.work.stratum.messages import Rejection
+from miner.work.stratum.source import StratumSource
+from tests.support import stratum_server
+from tests.support.stratum_server import PASSWORD, USER, Hostility, Pool, StratumServer
+
+TIMEOUT_S = 20
+EASY = 2**-26  # 64 hashes a share, for hashlib
+
+
+class Harness:
+    """A source running against pools."""
+
+    def __init__(self, *urls: str, tls: ssl.SSLContext | None = None, may_redirect: bool = False) -> None:
+        self.jobs: asyncio.Queue[Job | None] = asyncio.Queue()
+        self.messages: list[str] = []
+        self.source = StratumSource(
+            [parse_pool_url(url, USER, PASSWORD) for url in urls],
+            lambda pool: ClientOptions(user=pool.user, password=pool.password, easiest_share_target=(1 << 256) - 1),
+            on_job=self.jobs.put_nowait,
+            on_message=self.messages.append,
+            tls=tls,
+            may_redirect=may_redirect,
+        )
+
+    async def job(self) -> Job:
+        """The next job, past any stop."""
+        while (job := await self.jobs.get()) is None:
+            pass
+        return job
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():  # noqa: ASYNC110 (counters and lists have no event; the scenario has a timeout)
+            await asyncio.sleep(0.005)
+
+    async def message(self, text: str) -> None:
+        await self.until(lambda: any(text in message for message in self.messages))
+
+    def report(self, index: int = 0) -> PoolReport:
+        return self.source.pools()[index]
+
+
+def play(harness: Callable[[], Harness], scenario: Callable[[Harness], Awaitable[None]], *pools: StratumServer) -> None:
+    """Start the pools, run the scenario against a running source, and leave nothing behind."""
+
+    async def run() -> None:
+        for pool in pools:
+            await pool.start()
+        subject = harness()
+        task = asyncio.create_task(subject.source.run())
+        wanted = asyncio.ensure_future(scenario(subject))
+        try:
+            done, _ = await asyncio.wait({task, wanted}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            assert done, subject.messages
+            for finished in done:
+                finished.result()
+        finally:
+            task.cancel()
+            wanted.cancel()
+            await asyncio.gather(task, wanted, return_exceptions=True)
+            for pool in pools:
+                await pool.stop()
+
+    asyncio.run(run())
+
+
+def share_of(job: Job, skip: int = 0) -> Share:
+    """A share, the (skip + 1)th of the first unit."""
+    unit = UnitSequence(job).take(4)
+    assert unit is not None
+    nonce = 0
+    while True:
+        for version in unit.hash_job.versions:
+            share = check_candidate(unit, Candidate(version, nonce))
+            if share.finding in (Finding.BLOCK, Finding.SHARE):
+                if skip == 0:
+                    return share
+                skip -= 1
+        nonce += 1
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_BACKOFF_S", (0.01, 0.02))
+    monkeypatch.setattr(source, "RETURN_S", 0.05)
+
+
+def easy(hostility: Hostility | None = None) -> StratumServer:
+    return StratumServer(Pool(difficulty=EASY), hostility)
+
+
+def test_shares_are_accepted_and_counted() -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        for number in range(5):
+            answer = await harness.source.submit(share_of(job, number))
+            assert (answer.accepted, answer.stale, answer.reason) == (True, False, None)
+        assert len(server.pool.accepted) == 5
+        again = await harness.source.submit(share_of(job))
+        assert (again.accepted, again.reason) == (False, "found twice")
+        report = harness.report()
+        assert (report.accepted, report.duplicates, report.stale, report.rejected) == (5, 1, 0, {})
+        assert report.accepted_difficulty == 5 * EASY
+        assert (report.state, report.connections, report.difficulty) == ("mining", 1, EASY)
+        assert server.pool.calls["mining.submit"] == 5
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_answers_are_waited_for_together() -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        answers = await asyncio.gather(*(harness.source.submit(share_of(job, number)) for number in range(10)))
+        assert all(answer.accepted for answer in answers)
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "stale"),
+    [
+        (20, "20 other: Bad time", False),
+        (21, "21 stale: Job not found", True),
+        (22, "22 duplicate: Duplicate share", False),
+        (23, "23 low difficulty: Low difficulty share", False),
+    ],
+)
+def test_refusals_are_counted_by_reason(code: int, reason: str, stale: bool) -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        server.pool.refuse_shares = [code, reason.split(": ")[1], None]
+        answer = await harness.source.submit(share_of(job))
+        assert (answer.accepted, answer.stale, answer.reason) == (False, stale, reason)
+        report = harness.report()
+        assert report.stale == int(stale)
+        assert report.rejected == ({} if stale else {reason.split(":")[0]: 1})
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+@pytest.mark.parametrize("code", [24, 25])
+def test_a_pool_that_forgot_us_is_logged_in_to_again(code: int) -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        server.pool.refuse_shares = [code, "?", None]
+        assert not (await harness.source.submit(share_of(job))).accepted
+        server.pool.refuse_shares = None
+        job = await harness.job()
+        assert (await harness.source.submit(share_of(job))).accepted
+        assert server.connected == 2
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_new_jobs_make_old_shares_stale_only_when_clean() -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        first = await harness.job()
+        assert server.pool.current is not None
+        server.pool.new_job(replace(server.pool.current, time=server.pool.current.time + 1), clean=False)
+        server.flush()
+        second = await harness.job()
+        assert (await harness.source.submit(share_of(first))).accepted  # late, but it still counts
+        server.pool.new_job()
+        server.flush()
+        await harness.job()
+        late = await harness.source.submit(share_of(second))
+        assert (late.accepted, late.stale, late.reason) == (False, True, "the pool has newer work")
+        assert server.pool.calls["mining.submit"] == 1
+        assert harness.report().stale == 1
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_work_sent_again_is_searched_elsewhere() -> None:
+    """A new mask publishes the same work again: its units must not repeat the first one's extranonces."""
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        first = await harness.job()
+        for connection in server.pool.connections:
+            connection.call("mining.set_version_mask", "00006000")
+        server.flush()
+        second = await harness.job()
+        assert second.version_mask == 0x6000
+        assert first.extranonce(0) != second.extranonce(0)
+        assert len(first.extranonce(0)) == len(second.extranonce(0))
+        assert (await harness.source.submit(share_of(first))).accepted
+        assert (await harness.source.submit(share_of(second))).accepted
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_a_lost_connection_stops_work_and_comes_back() -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        assert (await harness.source.submit(share_of(job))).accepted
+        server.disconnect()
+        assert await harness.jobs.get() is None
+        late = await harness.source.submit(share_of(job, 1))
+        assert (late.accepted, late.stale) == (False, True)
+        fresh = await harness.job()
+        assert (await harness.source.submit(share_of(fresh))).accepted
+        assert (harness.report().connections, harness.report().accepted) == (2, 2)
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_a_pool_that_is_down_is_tried_again_and_named_once() -> None:
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        await server.stop()
+        await harness.message("Connect call failed")
+        await asyncio.sleep(0.2)
+        assert sum("Connect call failed" in message for message in harness.messages) == 1
+        await server.start()
+        await harness.until(lambda: harness.source.pool is not None)
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_failover_and_back() -> None:
+    first, second = easy(), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.job()
+        assert harness.source.pool == f"127.0.0.1:{first.port}"
+        await first.stop()
+        job = await harness.job()
+        assert harness.source.pool == f"127.0.0.1:{second.port}"
+        assert (await harness.source.submit(share_of(job))).accepted
+        assert len(second.pool.accepted) == 1
+        await first.start()
+        await harness.until(lambda: harness.source.pool == f"127.0.0.1:{first.port}")
+        while not harness.jobs.empty():
+            job = await harness.job()
+        assert (await harness.source.submit(share_of(job))).accepted
+        assert len(first.pool.accepted) == 1
+        assert [report.state for report in harness.source.pools()] == ["mining", "spare"]
+        await harness.until(lambda: second.pool.connections == [])
+
+    play(lambda: Harness(first.url, second.url), scenario, first, second)
+
+
+def test_refused_workers() -> None:
+    """One pool that refuses us is left for the next; where all do, that is the user's to mend."""
+    refusing, other = StratumServer(Pool(users={})), easy()
+
+    async def elsewhere(harness: Harness) -> None:
+        await harness.job()
+        assert harness.source.pool == f"127.0.0.1:{other.port}"
+        assert "refuses worker" in harness.report().state
+
+    play(lambda: Harness(refusing.url, other.url), elsewhere, refusing, other)
+
+    async def never(harness: Harness) -> None:
+        await asyncio.sleep(TIMEOUT_S)
+
+    again, too = StratumServer(Pool(users={})), StratumServer(Pool(users={}))
+    with pytest.raises(UserError, match="check --user and --password"):
+        play(lambda: Harness(again.url, too.url), never, again, too)
+
+
+@pytest.mark.parametrize(
+    ("hostility", "complaint"),
+    [
+        (stratum_server.only_garbage, "too much nonsense"),
+        (stratum_server.endless_line, "a line without end"),
+        (stratum_server.flood, "floods us"),
+        (stratum_server.hangs_up_in_mid_line, "closed the connection"),
+        (stratum_server.wrong_ids, "did not answer mining.subscribe"),
+        (stratum_server.silence, "did not answer mining.subscribe"),
+    ],
+)
+def test_hostile_pools_are_left(monkeypatch: pytest.MonkeyPatch, hostility: Hostility, complaint: str) -> None:
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.2)
+    bad, good = easy(hostility), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.until(lambda: harness.source.pool == f"127.0.0.1:{good.port}")
+        assert complaint in harness.report().state
+        while True:  # whatever work the first one sent
+            job = await harness.job()
+            answer = await harness.source.submit(share_of(job))
+            if answer.accepted:
+                break
+        assert len(good.pool.accepted) == 1
+
+    play(lambda: Harness(bad.url, good.url), scenario, bad, good)
+
+
+def test_a_pool_without_work_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "FIRST_JOB_TIMEOUT_S", 0.1)
+
+    def no_work(connection: stratum_server.PoolConnection, output: bytes) -> tuple[bytes, bool]:
+        return b"".join(line + b"\n" for line in output.splitlines() if b"mining.notify" not in line[:60]), False
+
+    bad, good = easy(no_work), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.job()
+        assert "sent no work within" in harness.report().state
+
+    play(lambda: Harness(bad.url, good.url), scenario, bad, good)
+
+
+def test_a_pool_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "SILENCE_S", 0.15)
+    server = easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.job()
+        assert await harness.jobs.get() is None
+        await harness.message("was silent for")
+        await harness.job()
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_a_share_that_is_never_answered_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.2)
+
+    def deaf(connection: stratum_server.PoolConnection, output: bytes) -> tuple[bytes, bool]:
+        return (b"" if connection.pool.calls["mining.submit"] else output), False
+
+    server = easy(deaf)
+
+    async def scenario(harness: Harness) -> None:
+        answer = await harness.source.submit(share_of(await harness.job()))
+        assert (answer.accepted, answer.stale) == (False, True)
+        await harness.message("did not answer mining.submit")
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_reconnect_loops_are_left() -> None:
+    bad, good = easy(stratum_server.reconnect_loop), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.until(lambda: harness.source.pool == f"127.0.0.1:{good.port}")
+        assert 1 <= bad.connected <= 6
+        assert (await harness.source.submit(share_of(await last_job(harness)))).accepted
+
+    play(lambda: Harness(bad.url, good.url), scenario, bad, good)
+
+
+async def last_job(harness: Harness) -> Job:
+    job = await harness.job()
+    while not harness.jobs.empty():
+        job = await harness.job()
+    return job
+
+
+def test_other_hosts_are_followed_only_where_allowed() -> None:
+    elsewhere = easy(stratum_server.redirect_elsewhere)
+
+    async def ignored(harness: Harness) -> None:
+        job = await harness.job()
+        await harness.message("another host, thief.example: ignored (--follow-redirects allows it)")
+        assert (await harness.source.submit(share_of(job))).accepted
+        assert elsewhere.connected == 1
+
+    play(lambda: Harness(elsewhere.url), ignored, elsewhere)
+
+    target = easy()
+
+    def to_target(connection: stratum_server.PoolConnection, output: bytes) -> tuple[bytes, bool]:
+        connection.call("client.reconnect", "localhost", target.port, 0)
+        more = connection.data_to_send() if connection.authorized else b""
+        return output + more, False
+
+    origin = easy(to_target)
+
+    async def followed(harness: Harness) -> None:
+        await harness.until(lambda: harness.source.pool == f"localhost:{target.port}")
+        assert (await harness.source.submit(share_of(await last_job(harness)))).accepted
+        assert len(target.pool.accepted) == 1
+
+    play(lambda: Harness(origin.url, may_redirect=True), followed, origin, target)
+
+
+def test_another_port_of_the_same_host_is_followed() -> None:
+    target = easy()
+
+    def to_target(connection: stratum_server.PoolConnection, output: bytes) -> tuple[bytes, bool]:
+        connection.call("client.reconnect", "", str(target.port), 0)
+        more = connection.data_to_send() if connection.authorized else b""
+        return output + more, False
+
+    origin = easy(to_target)
+
+    async def scenario(harness: Harness) -> None:
+        await harness.until(lambda: harness.source.pool == f"127.0.0.1:{target.port}")
+
+    play(lambda: Harness(origin.url), scenario, origin, target)
+
+
+def test_a_pool_that_hangs_up_on_configure_is_mined_without() -> None:
+    server = easy(stratum_server.hangs_up_on_configure)
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        assert job.version_mask == 0
+        assert (await harness.source.submit(share_of(job))).accepted
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's context with a certificate of its own for 127.0.0.1, and the file to trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a pool")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "pool.pem", folder / "pool.key"
+    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_file, key_file)
+    return context, certificate_file
+
+
+def test_tls_with_a_certificate_that_is_trusted_and_one_that_is_not(tmp_path: Path) -> None:
+    trusted, untrusted, plain = easy(), easy(), easy()
+    trusted.tls, path = certificate(tmp_path)
+    untrusted.tls = trusted.tls
+
+    async def works(harness: Harness) -> None:
+        assert (await harness.source.submit(share_of(await harness.job()))).accepted
+
+    play(lambda: Harness(trusted.url, tls=ssl.create_default_context(cafile=str(path))), works, trusted)
+
+    async def refused(harness: Harness) -> None:
+        await harness.message("its certificate is not trusted")
+        assert untrusted.pool.calls == {}  # not even our name went out
+
+    play(lambda: Harness(untrusted.url), refused, untrusted)
+
+    async def no_tls(harness: Harness) -> None:
+        await harness.message("no connection (")
+
+    play(lambda: Harness(plain.url.replace("tcp", "ssl")), no_tls, plain)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("stratum+tcp://pool.example:3333", PoolAddress("pool.example", 3333, False, "u", "p")),
+        ("pool.example:3333", PoolAddress("pool.example", 3333, False, "u", "p")),
+        ("stratum+ssl://pool.example:443/", PoolAddress("pool.example", 443, True, "u", "p")),
+        ("stratum+tcp://a%40b:c%3Ad@pool.example:1", PoolAddress("pool.example", 1, False, "a@b", "c:d")),
+        ("stratum+tcp://a@pool.example:1", PoolAddress("pool.example", 1, False, "a", "p")),
+        ("stratum+tls://[::1]:2", PoolAddress("::1", 2, True, "u", "p")),
+    ],
+)
+def test_pool_urls(url: str, address: PoolAddress) -> None:
+    assert parse_pool_url(url, "u", "p") == address
+    assert "c:d" not in address.name
+
+
+@pytest.mark.parametrize(
+    "url", ["", "pool.example", "stratum+tcp://:1", "stratum+tcp://h:0", "http://h:1", "stratum+tcp://h:1/x", "//h:1"]
+)
+def test_bad_pool_urls_are_named_without_their_password(url: str) -> None:
+    with pytest.raises(UserError, match="is not a pool's address"):
+        parse_pool_url(url, "u", "p")
+    with pytest.raises(UserError) as error:
+        parse_pool_url("stratum+tcp://me:secret@h:0", None, None)
+    assert "secret" not in str(error.value)
+
+
+def test_accounts() -> None:
+    account = PoolAccount(parse_pool_url("h:1", "u", None))
+    for code in (20, 21, 22, 23, 24, 25, 25):
+        account.answered(8.0, Rejection(code, "x"))
+    account.answered(8.0, None)
+    report = account.report()
+    assert (report.accepted, report.accepted_difficulty, report.stale) == (1, 8.0, 1)
+    assert report.rejected == {
+        "20 other": 1,
+        "22 duplicate": 1,
+        "23 low difficulty": 1,
+        "24 unauthorized": 1,
+        "25 not subscribed": 2,
+    }
