@@ -152,6 +152,22 @@ def test_other_jobs_go_on_after_a_block(rig: Callable[..., Rig]) -> None:
     assert len({share.header for share in found}) == 50
 
 
+@pytest.mark.parametrize("single_solution", [False, True])
+def test_what_is_found_late_is_a_pools_to_judge_and_a_nodes_loss(
+    rig: Callable[..., Rig], single_solution: bool
+) -> None:
+    """The device returns its candidates only when its job has been replaced."""
+    device = FakeDevice("fake", lambda job, start: [Candidate(job.versions[0], nonce) for nonce in range(60)])
+    device.limit = 1
+    running = rig(device)
+    running.scheduler.set_job(easy_job(single_solution=single_solution))
+    wait_for(lambda: len(device.jobs) == 1)
+    running.scheduler.set_job(None)
+    wait_for(lambda: running.telemetry.report().devices[0].shares > 0)
+    running.scheduler.stop()
+    assert running.shares.empty() == single_solution
+
+
 def test_wrong_nonces_are_counted_and_go_no_further(rig: Callable[..., Rig]) -> None:
     liar = FakeDevice("liar", lambda job, start: [Candidate(job.versions[0], 1), Candidate(0x7FFFFFFF, 2)])
     running = rig(liar)

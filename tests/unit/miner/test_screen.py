@@ -7,8 +7,9 @@ import io
 from rich.console import Console
 
 from miner.kernels.reference import ReferenceDevice
-from miner.screen import LiveDisplay, LogDisplay, format_difficulty, format_duration, status_line, summary
+from miner.screen import LiveDisplay, LogDisplay, format_difficulty, format_duration, pool_line, status_line, summary
 from miner.telemetry import Telemetry
+from miner.work.source import PoolReport
 
 
 def counters() -> Telemetry:
@@ -53,6 +54,36 @@ def test_log_lines_and_summary() -> None:
     assert "height 7, accepted 1, rejected 2, stale 1" in status_line(report)
     assert "mined 1 block in 0:00:" in summary(report)
     assert "rejected 2 times: high-hash" in summary(report)
+
+
+def test_pools_are_listed_with_their_counts() -> None:
+    telemetry = counters()
+    pool = PoolReport(
+        name="pool.example:3333",
+        user="me",
+        state="down: [no connection]",
+        difficulty=512.0,
+        accepted=3,
+        accepted_difficulty=1536.0,
+        stale=2,
+        duplicates=1,
+        malformed=0,
+        bad_jobs=4,
+        connections=1,
+        rejected={"23 low difficulty": 5},
+    )
+    telemetry.pools = lambda: [pool]
+    line = (
+        "pool pool.example:3333 down: [no connection], difficulty 512: accepted 3, rejected 23 low difficulty 5,"
+        " stale 2 duplicate 1 bad jobs 4"
+    )
+    assert pool_line(pool) == line
+    text = summary(telemetry.report())
+    assert "mined 1 share in" in text
+    assert line in text
+    console = Console(file=io.StringIO(), width=200, record=True)
+    console.print(LiveDisplay(console, "title").render(telemetry.report()))
+    assert line in console.export_text()
 
 
 def test_numbers() -> None:

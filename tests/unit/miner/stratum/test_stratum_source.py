@@ -90,18 +90,18 @@ def play(harness: Callable[[], Harness], scenario: Callable[[Harness], Awaitable
     asyncio.run(run())
 
 
-def share_of(job: Job, skip: int = 0) -> Share:
-    """A share, the (skip + 1)th of the first unit."""
-    unit = UnitSequence(job).take(4)
+def share_of(job: Job, skip: int = 0, unit_number: int = 0) -> Share:
+    """A share, the (skip + 1)th of that unit; every unit has one version."""
+    sequence = UnitSequence(job)
+    unit = [sequence.take(1) for _ in range(unit_number + 1)][-1]
     assert unit is not None
     nonce = 0
     while True:
-        for version in unit.hash_job.versions:
-            share = check_candidate(unit, Candidate(version, nonce))
-            if share.finding in (Finding.BLOCK, Finding.SHARE):
-                if skip == 0:
-                    return share
-                skip -= 1
+        share = check_candidate(unit, Candidate(unit.hash_job.versions[0], nonce))
+        if share.finding in (Finding.BLOCK, Finding.SHARE):
+            if skip == 0:
+                return share
+            skip -= 1
         nonce += 1
 
 
@@ -131,6 +131,23 @@ def test_shares_are_accepted_and_counted() -> None:
         assert report.accepted_difficulty == 5 * EASY
         assert (report.state, report.connections, report.difficulty) == ("mining", 1, EASY)
         assert server.pool.calls["mining.submit"] == 5
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
+def test_version_bits_that_the_pool_has_set_are_kept() -> None:
+    """Rolled bits replace those of the job's version under the mask, and only there."""
+    server = easy()
+    server.pool.version_mask = 0x00FFE000
+    server.pool.new_job(replace(stratum_server.example_job(1), version=0x3FABC004))
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        for number in range(40):
+            assert (await harness.source.submit(share_of(job, unit_number=number))).accepted
+        versions = {int.from_bytes(share.header[:4], "little") for share in server.pool.accepted}
+        assert len(versions) == 40
+        assert {version & ~0x00FFE000 for version in versions} == {0x3FABC004 & ~0x00FFE000}
 
     play(lambda: Harness(server.url), scenario, server)
 
