@@ -125,9 +125,19 @@ def test_blocks_mined_at_a_pool_are_accepted_by_a_node(environment: dict[str, st
             assert "rejected 0," in output
             assert any("accepted: " + block in output for block in chain)
 
+    async def stops_by_itself() -> None:
+        async with (
+            NodePool(node.url, node.cookie, PAYOUT, difficulty=2**-10) as pool,
+            await Miner.start(environment, *login(pool.server), "--blocks", "2") as miner,
+        ):
+            status, output = await miner.finish()
+            assert status == 0, output
+            assert output.count(" accepted: ") >= 2
+
     with nodes(node):
         node.start()
         run(scenario())
+        run(stops_by_itself())
         node.stop()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ RETURN_S = 60.0  #: how often the pools before the one in use are tried again
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _IN_FLIGHT = 32
 _MAX_HOPS = 3
+_HEARD_KEPT = 50
 
 
 class StratumSource:
@@ -59,6 +61,7 @@ class StratumSource:
         self._ever_worked = False
         self._active: Session | None = None
         self._last_message: dict[str, str] = {}
+        self._heard: dict[PoolAddress, deque[str]] = {}
 
     @property
     def pool(self) -> str | None:
@@ -117,7 +120,7 @@ class StratumSource:
             account,
             self._options_for(self._pools[index]),
             on_job=self._take_job,
-            on_message=self._on_message,
+            on_message=functools.partial(self._relay, account),
             tls=self._tls,
             configure=index not in self._plain,
             may_redirect=self._may_redirect,
@@ -198,6 +201,14 @@ class StratumSource:
         """None at all while there are pools that were not tried in this round, then longer after every round."""
         rounds, rest = divmod(failures, len(self._pools))
         return 0.0 if rest else _BACKOFF_S[min(rounds - 1, len(_BACKOFF_S) - 1)]
+
+    def _relay(self, account: PoolAccount, text: str) -> None:
+        """What a pool's connection has to say, but of one that only tries again nothing twice."""
+        heard = self._heard.setdefault(account.address, deque(maxlen=_HEARD_KEPT))
+        active = self._active is not None and self._active.account is account
+        if active or text not in heard:
+            heard.append(text)
+            self._on_message(text)
 
     def _say(self, session: Session, text: str) -> None:
         """Pass a failure on unless the pool only repeats its last one."""

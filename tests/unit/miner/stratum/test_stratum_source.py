@@ -344,6 +344,17 @@ def test_hostile_pools_are_left(monkeypatch: pytest.MonkeyPatch, hostility: Host
     play(lambda: Harness(bad.url, good.url), scenario, bad, good)
 
 
+def test_a_pool_that_stays_bad_is_complained_of_once() -> None:
+    bad, good = easy(stratum_server.only_garbage), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.until(lambda: bad.connected >= 4)  # tried again and again beside the good one's work
+        assert harness.source.pool == f"127.0.0.1:{good.port}"
+        assert sum("sends not JSON" in message and "nonsense" not in message for message in harness.messages) == 1
+
+    play(lambda: Harness(bad.url, good.url), scenario, bad, good)
+
+
 def test_a_pool_without_work_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "FIRST_JOB_TIMEOUT_S", 0.1)
 
