@@ -22,6 +22,7 @@ RETURN_S = 60.0  #: how often the pools before the one in use are tried again
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _IN_FLIGHT = 32
 _MAX_HOPS = 3
+_PATIENCE_S = 5.0  # a pool that wants us back later than this is no use now, where there are others
 _HEARD_KEPT = 50
 
 
@@ -81,16 +82,18 @@ class StratumSource:
             finally:
                 await _cancel(task)
             self._deactivate(session)
-            pause_s = self._take_failure(index, session, failure)
-            if session.useful:
-                failures = 0
-                if index not in self._redirects:
-                    index = 0
-            else:
-                failures += 1
-                if index not in self._redirects:
-                    index = (index + 1) % len(self._pools)
-                pause_s = max(pause_s, self._pause_after(failures))
+            self._take_failure(index, session, failure)
+            failures = 1 if session.useful else failures + 1
+            not_now = failure.wait_s > _PATIENCE_S and len(self._pools) > 1
+            if not_now or not (session.useful or index in self._redirects):
+                index = (index + 1) % len(self._pools)
+            elif index not in self._redirects:
+                index = 0
+            pause_s = max(
+                self._pause_after(failures),
+                _BACKOFF_S[0] if session.useful else 0.0,
+                0.0 if not_now else failure.wait_s,
+            )
             following = self._accounts[index].address.name
             self._say(session, f"{failure}; trying {'again' if len(self._pools) == 1 else following} in {pause_s:g} s")
             await asyncio.sleep(pause_s)
@@ -180,8 +183,8 @@ class StratumSource:
         if session is self._active:
             self._on_job(job)
 
-    def _take_failure(self, index: int, session: Session, failure: PoolFailure) -> float:
-        """Note what an ended session teaches about its pool; the least pause it asks for."""
+    def _take_failure(self, index: int, session: Session, failure: PoolFailure) -> None:
+        """Note what an ended session teaches about its pool."""
         session.account.state = f"down: {failure}"
         if not session.subscribed and session.account.connections and not failure.refused:
             self._plain ^= {index}  # perhaps mining.configure was too much for it; the time after, perhaps not
@@ -195,7 +198,6 @@ class StratumSource:
             self._refused.add(index)
             if len(self._refused) == len(self._pools) and not self._ever_worked:
                 raise UserError(f"pool {session.address.name} {failure}: check --user and --password")
-        return max(failure.wait_s, _BACKOFF_S[0]) if session.useful else failure.wait_s
 
     def _pause_after(self, failures: int) -> float:
         """None at all while there are pools that were not tried in this round, then longer after every round."""

@@ -461,6 +461,20 @@ def test_another_port_of_the_same_host_is_followed() -> None:
     play(lambda: Harness(origin.url), scenario, origin, target)
 
 
+def test_nobody_waits_for_a_pool_while_another_has_work() -> None:
+    def later(connection: stratum_server.PoolConnection, output: bytes) -> tuple[bytes, bool]:
+        connection.call("client.reconnect", None, None, 500)
+        more = connection.data_to_send() if connection.authorized else b""
+        return output + more, False
+
+    first, spare = easy(later), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.until(lambda: harness.source.pool == f"127.0.0.1:{spare.port}")
+
+    play(lambda: Harness(first.url, spare.url), scenario, first, spare)
+
+
 def test_a_pool_that_hangs_up_on_configure_is_mined_without() -> None:
     server = easy(stratum_server.hangs_up_on_configure)
 
