@@ -18,6 +18,7 @@ from miner.asic.bm13xx.registers import CRYSTAL_HZ, NONCE_OFFSET_ENABLE, Registe
 from miner.asic.emulator.chip import EmulatedChip
 from miner.asic.emulator.faults import Faults
 from miner.asic.emulator.hashing import midstate, search, swept
+from miner.asic.emulator.known import known_answers
 from miner.asic.emulator.wire import Command, HostFrames, Work, nonce_reply, register_reply
 
 _SLICE = 4096  #: nonces hashed at a time by a fast chain: larger ones cost more cache, smaller ones more Python
@@ -59,6 +60,7 @@ class EmulatedChain:
     _line_free_at: float = 0.0
     _last_tick: float | None = None
     _credit: float = 0.0  # hashes that time has allowed and that are not done
+    _known: list[tuple[int, int, int, int]] = field(default_factory=list)  # answers of the job that need no hashing
     _last_nonce: dict[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,6 +128,10 @@ class EmulatedChain:
         sweep = self._sweep
         for chip in self.chips:
             chip.warm(elapsed, sweep is not None and chip.hashing)
+        if sweep is not None:
+            for slot, field_value, nonce, zeros in self._known:
+                self._found(sweep.work, slot, field_value, nonce, zeros, now)
+            self._known.clear()
         rate = self.hash_rate
         if sweep is None or rate == 0:
             self._credit = 0.0
@@ -166,6 +172,10 @@ class EmulatedChain:
             self._last_id = self._sweep.work.job_id
         self._sweep = _Sweep(work, [])
         self._start_batch(self._sweep)
+        self._known.clear()
+        if self.zero_bits == 32 and any(chip.hashing for chip in self.chips):
+            mask = self.chips[0].registers.get(Register.VERSION_ROLLING, 0) & 0xFFFF
+            self._known.extend(known_answers(work, self.model, mask))
 
     def _start_batch(self, sweep: _Sweep) -> None:
         """Midstates of the next versions, one per sub-core."""

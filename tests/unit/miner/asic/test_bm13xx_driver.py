@@ -19,10 +19,12 @@ from miner.asic.bm13xx.events import (
 )
 from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.registers import Register
-from miner.asic.bm13xx.work import Outcome
+from miner.asic.bm13xx.work import ChainJob, Outcome
 from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.emulator.faults import Faults
+from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
 from tests.support.asic import FAST, Simulation, chain_job
+from tests.unit.miner.asic.test_bm13xx_codec import V1_HEADER
 
 LENGTHS = [(name, chips) for name in MODELS for chips in (1, 3)]
 ONE_MIDSTATE_GROUP = 0x0000_6000
@@ -390,6 +392,36 @@ def test_an_exhausted_job_yields_duplicates_only(rng: random.Random) -> None:
     good = totals[Outcome.GOOD]
     simulation.until(lambda: totals[Outcome.DUPLICATE] >= 40)
     assert totals[Outcome.GOOD] == good > 20
+
+
+@pytest.mark.parametrize(("model", "cores"), [("bm1370", {27, 104}), ("bm1366", {27, 104}), ("bm1368", {27})])
+def test_known_answers_at_full_scale(model: str, cores: set[int]) -> None:
+    """A real difficulty: the two nonces a job is known to have; the core of one is not on every chip."""
+    simulation = Simulation.of(model, zero_bits=32, ticket=1).up()
+    simulation.driver.set_work(KNOWN_JOB, simulation.now)
+    simulation.run(0.1)
+    assert {nonce.core for nonce in simulation.nonces} == cores
+    assert {nonce.outcome for nonce in simulation.nonces} == {Outcome.GOOD}
+    assert all(nonce.nonce in KNOWN_NONCES and nonce.number < 1 << 224 for nonce in simulation.nonces)
+
+
+def test_known_answer_of_midstates() -> None:
+    simulation = Simulation.of("bm1397", zero_bits=32, ticket=256).up()
+    job = ChainJob(KNOWN_JOB.header, KNOWN_JOB.version, 0x6000)
+    simulation.driver.set_work(job, simulation.now)
+    simulation.run(0.1)
+    assert [(nonce.nonce, nonce.version, nonce.outcome) for nonce in simulation.nonces] == [
+        (0x0A029ED1, 0x20000004, Outcome.GOOD)
+    ]
+
+
+def test_the_captured_job_gets_the_captured_answer() -> None:
+    """A Bitaxe Gamma's job in, the very reply that a pool accepted out, but for the sub-core (REFERENCE.md §11.1)."""
+    simulation = Simulation.of("bm1370", zero_bits=32, ticket=256).up()
+    simulation.driver.set_work(ChainJob(V1_HEADER, 0x20000000, ALL_VERSIONS), simulation.now)
+    simulation.run(0.1)
+    (nonce,) = simulation.nonces
+    assert (nonce.nonce, nonce.version, nonce.core, nonce.sub_core) == (0x7552034C, 0x20B44000, 38, 2)
 
 
 def test_options_are_per_chain() -> None:
