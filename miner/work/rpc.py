@@ -169,7 +169,8 @@ def _result(data: bytes, status: int, endpoint: Endpoint) -> Any:
 async def sleep_or_event(event: asyncio.Event, timeout_s: float) -> bool:
     """Wait for the event at most that long; whether it came."""
     try:
-        await asyncio.wait_for(event.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 can lose a cancellation that comes just then
+            await event.wait()
     except TimeoutError:
         return False
     return True
