@@ -21,6 +21,7 @@ from chain.primitives.errors import UserError
 from chain.primitives.target import target_of_difficulty
 
 if TYPE_CHECKING:
+    from miner.device import HashDevice
     from miner.work.rpc import Endpoint
     from miner.work.source import SourceFactory
 
@@ -50,7 +51,19 @@ _SMALLEST_REPORTED_RATE = 1e-9
 @click.option("--rpc-user", help="User name, where the node has one.")
 @click.option("--rpc-password", envvar="PICKAXE_RPC_PASSWORD", help="Its password; better in PICKAXE_RPC_PASSWORD.")
 @click.option("--datadir", type=click.Path(path_type=Path, file_okay=False), help="Where the node keeps its cookie.")
+@click.option(
+    "--device",
+    "device_kind",
+    type=click.Choice(["cpu", "asic"]),
+    default="cpu",
+    show_default=True,
+    help="This machine's processor, or boards on serial ports.",
+)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Processor cores to mine on; all by default.")
+@click.option("--port", "ports", multiple=True, metavar="PORT", help="A board's serial port; repeat for more boards.")
+@click.option("--model", help="The boards' chip, where it should not be asked for: bm1370.")
+@click.option("--frequency", type=click.FloatRange(min=1), metavar="MHZ", help="Clock of the boards' chips.")
+@click.option("--zero-bits", type=click.IntRange(0, 32), default=32, help="For emulated boards: what they printed.")
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Stop after N accepted blocks.")
 @click.option(
     "--pace",
@@ -82,7 +95,12 @@ def mine(
     rpc_user: str | None,
     rpc_password: str | None,
     datadir: Path | None,
+    device_kind: str,
     threads: int | None,
+    ports: Sequence[str],
+    model: str | None,
+    frequency: float | None,
+    zero_bits: int,
     blocks: int | None,
     pace: float,
     min_difficulty: float | None,
@@ -90,8 +108,8 @@ def mine(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Mine with this machine's processor: at pools (--url), or on a node's getblocktemplate, ours or Bitcoin Core's
-    (--address)."""
+    """Mine with this machine's processor or with boards on serial ports: at pools (--url), or on a node's
+    getblocktemplate, ours or Bitcoin Core's (--address)."""
     from miner.json_display import JsonDisplay
     from miner.screen import LiveDisplay, LogDisplay, summary
     from miner.work.rpc import Endpoint
@@ -130,9 +148,8 @@ def mine(
         display = LiveDisplay(console, f"pickaxe mine: network {params.name}, {title}")
 
     from miner.app import MiningOptions, run_miner
-    from miner.cpu import cpu_devices
 
-    devices = cpu_devices(threads)
+    devices = _devices(device_kind, threads, ports, model, frequency, zero_bits)
     options = MiningOptions(
         source=source,
         max_blocks=blocks,
@@ -146,6 +163,30 @@ def mine(
 
     with contextlib.suppress(KeyboardInterrupt):  # before the loop takes the signal over
         asyncio.run(run())
+
+
+def _devices(
+    kind: str,
+    threads: int | None,
+    ports: Sequence[str],
+    model: str | None,
+    frequency_mhz: float | None,
+    zero_bits: int,
+) -> Sequence[HashDevice]:
+    """The devices that the options name; UserError where they do not fit together."""
+    if kind == "cpu":
+        if ports or model or frequency_mhz:
+            raise UserError("--port, --model and --frequency are for boards: add --device asic")
+        from miner.cpu import cpu_devices
+
+        return cpu_devices(threads)
+    if threads is not None:
+        raise UserError("--threads is for the processor: leave it out with --device asic")
+    if not ports:
+        raise UserError("say where the board is: --port /dev/ttyACM0 (`pickaxe asic scan` lists the ports)")
+    from miner.asic.device import asic_devices
+
+    return asic_devices(ports, model, frequency_mhz, zero_bits)
 
 
 @click.command()

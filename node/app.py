@@ -383,7 +383,8 @@ class Node:
     async def _maintain(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._mocked.wait(), MAINTENANCE_S)
+                async with asyncio.timeout(MAINTENANCE_S):
+                    await self._mocked.wait()
             mocked = self._mocked.is_set()
             self._mocked.clear()
             await self._maintain_once(mocked)

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "wallet": ("wallet.cli", "wallet", "Keep keys, receive and send coins."),
     "rpc": ("node.cli.rpc", "rpc", "Call a running node's JSON-RPC, as bitcoin-cli does."),
     "devices": ("miner.cli", "devices", "List the devices that can mine."),
+    "asic": ("miner.asic.cli", "asic", "Find, test and emulate ASIC boards on serial ports."),
     "bench": ("miner.cli", "bench", "Measure this machine's hash rate."),
     "network": ("node.cli.network", "network", "List, show and create networks."),
 }
