@@ -1,6 +1,6 @@
 """A chain that is killed at any moment comes back at a tip that it had, with exactly that tip's coins.
 
-PICKAXE_CRASHES sets how many times a process is killed (5 by default).
+PICKAXE_CRASHES sets how many times a process is killed (20 by default).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chain.primitives.block import Block
 from tests.conftest import ROOT
 from tests.support.block_generator import BlockGenerator
 
-CRASHES = int(os.environ.get("PICKAXE_CRASHES", "5"))
+CRASHES = int(os.environ.get("PICKAXE_CRASHES", "20"))
 REGTEST = network("regtest")
 
 CHILD = """
