@@ -28,12 +28,12 @@ from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
 from miner.asic.emulator.wire import nonce_reply
 from miner.asic.transport import SerialPort
+from miner.device import Versions
 from miner.kernels.reference import header_hash
 
 BOARD_HASHES_PER_S = 200e12
 TICKET = 256
 FRAME_BYTES, REPLY_BYTES, BITS = 88, 11, 10
-VERSIONS = tuple(0x2000_0000 | index << 13 for index in range(1 << 16))
 
 
 def running_driver() -> ChainDriver:
@@ -92,7 +92,8 @@ def new_block_latencies(boards: int, rounds: int, versions: int) -> list[float]:
             headers = [os.urandom(80) for _ in drivers]  # each board has its own extranonce
             began = time.perf_counter()
             for header, driver, port in zip(headers, drivers, ports, strict=True):
-                (job,) = split_versions(VERSIONS[:versions], header, versions, 0x1FFF_E000)
+                run = Versions(0x2000_0000, 0x1FFF_E000, 0, versions)
+                (job,) = split_versions(run, header, versions, 0x1FFF_E000)
                 driver.set_work(job, 0.0, clean=True)
                 port.write(b"".join(action.data for action in driver.actions(0.0) if isinstance(action, Send)))
             latencies.append(time.perf_counter() - began)

@@ -51,7 +51,11 @@ class _Run:
         self._shares: asyncio.Queue[Share] = asyncio.Queue(_SHARE_QUEUE)
         self._telemetry = Telemetry(devices)
         self._scheduler = Scheduler(
-            devices, self._telemetry, self._from_thread(self._take_share), self._from_thread(self._device_failed)
+            devices,
+            self._telemetry,
+            self._from_thread(self._take_share),
+            self._from_thread(self._device_failed),
+            self._from_thread(self._device_warned),
         )
         self._source = options.source(on_job=self._take_job, on_message=display.message)
         self._telemetry.pools = self._source.pools
@@ -111,7 +115,7 @@ class _Run:
             self._next_start = time.monotonic() + self._options.pace_s
         if self._shares.full():
             if not solo:
-                self._telemetry.rejected("found faster than they could be sent")
+                self._telemetry.rejected("found faster than they could be sent", share)
             return
         if solo:
             self._in_submission.add(share.unit.job.prev_hash)
@@ -139,18 +143,21 @@ class _Run:
         said = share.finding is not Finding.BLOCK and answer.reason in self._reasons_said
         self._reasons_said.add(answer.reason)
         if answer.accepted:
-            self._telemetry.accepted()
+            self._telemetry.accepted(share)
             if share.finding is Finding.BLOCK:
                 self._blocks += 1
                 self._display.message(f"{what} accepted: {which}")
         elif answer.stale:
-            self._telemetry.stale()
+            self._telemetry.stale(share)
             if not said:
                 self._display.message(f"{what} came too late ({answer.reason}): {which}")
         else:
-            self._telemetry.rejected(answer.reason or "no reason given")
+            self._telemetry.rejected(answer.reason or "no reason given", share)
             if not said:
                 self._display.message(f"{what} rejected ({answer.reason}): {which}")
+
+    def _device_warned(self, device: HashDevice, text: str) -> None:
+        self._display.message(f"{device.name} {text}")
 
     def _device_failed(self, device: HashDevice, reason: str, any_left: bool) -> None:
         self._display.message(f"{device.name} retired: {reason}")

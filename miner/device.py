@@ -5,27 +5,99 @@ A device returns candidates; the host hashes each again (miner/share.py) before 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, overload
 
 NONCE_SPACE = 1 << 32
+#: How often a device without work is called to look after its hardware, at the least.
+IDLE_S = 0.1
 
 
 class DeviceError(Exception):
     """The device cannot go on; one line saying why. It is retired, the others carry on."""
 
 
-@dataclass(frozen=True, slots=True)
+class Versions(Sequence[int]):
+    """A run of rolled versions without a list of them: number i is `base` with the bits of `first` + i spread over
+    `mask` (lowest bit first) and exclusive-ored in. So number 0 of the run that begins at 0 is `base` itself.
+
+    `base` and `mask` are unsigned 32-bit; `in`, `len` and indexing take the same time whatever the length.
+    """
+
+    __slots__ = ("_bits", "_count", "_shift", "base", "first", "mask")
+
+    def __init__(self, base: int, mask: int, first: int, count: int) -> None:
+        bits = tuple(bit for bit in range(32) if mask >> bit & 1)
+        if mask >> 32 or first < 0 or count < 1 or first + count > 1 << len(bits):
+            raise ValueError(f"{count} versions from number {first} on are not within mask {mask:#x}")
+        self.base = base & 0xFFFFFFFF
+        self.mask = mask
+        self.first = first
+        self._count = count
+        self._bits = bits
+        in_a_row = not bits or bits[-1] - bits[0] == len(bits) - 1  # as BIP320's are: then spreading is a shift
+        self._shift = (bits[0] if bits else 0) if in_a_row else None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
+        if isinstance(index, slice):
+            return tuple(self.base ^ self.spread(self.first + number) for number in range(self._count)[index])
+        if index < 0:
+            index += self._count
+        if not 0 <= index < self._count:
+            raise IndexError(f"there are {self._count} versions")
+        return self.base ^ self.spread(self.first + index)
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.base ^ self.spread(number) for number in range(self.first, self.first + self._count))
+
+    def __contains__(self, version: object) -> bool:
+        if not isinstance(version, int):
+            return False
+        changed = version ^ self.base
+        return not changed & ~self.mask and self.first <= self._gather(changed) < self.first + self._count
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Versions):
+            return NotImplemented
+        return (self.base, self.mask, self.first, self._count) == (other.base, other.mask, other.first, other._count)
+
+    def __hash__(self) -> int:
+        return hash((self.base, self.mask, self.first, self._count))
+
+    def __repr__(self) -> str:
+        return f"Versions({self.base:#010x}, {self.mask:#010x}, {self.first}, {self._count})"
+
+    def spread(self, number: int) -> int:
+        """The bits of a number on the mask's places."""
+        if self._shift is not None:
+            return number << self._shift
+        return sum((number >> place & 1) << bit for place, bit in enumerate(self._bits))
+
+    def _gather(self, masked: int) -> int:
+        if self._shift is not None:
+            return masked >> self._shift
+        return sum((masked >> bit & 1) << place for place, bit in enumerate(self._bits))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HashJob:
-    """A header to search: 80 bytes whose version and nonce are replaced, under each of `versions`.
+    """A header to search: 80 bytes whose version and nonce are replaced, under each of `versions` (all different; any
+    sequence, a Versions where they are many).
 
     `target`: 256-bit integer; a nonce is a candidate when the hash, read as a little-endian number, may be at most
-    this.
+    this. Jobs are equal only to themselves: one handed out twice is two jobs.
     """
 
     header: bytes
-    versions: tuple[int, ...]
+    versions: Sequence[int]
     target: int
 
     def __post_init__(self) -> None:
@@ -41,26 +113,82 @@ class HashJob:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A (version, nonce) whose hash's top 32 bits are at most the target's."""
+    """A (version, nonce) whose hash's top 32 bits are at most the target's.
+
+    `job`: which job it solves, where that is not the one whose search returned it: a device with a queue of its own
+    may still answer for earlier ones.
+    """
 
     version: int
     nonce: int
+    job: HashJob | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """Outcome of one search call.
 
-    `done`: nonces searched from `start` on, each under every version; `candidates`: all of those among them, each once.
+    `done`: nonces searched from `start` on, each under every version; `candidates`: all of those among them, each once,
+    and late ones of earlier jobs. `hashes`: how many were really done since the last call, where that is not `done`
+    times the versions.
     """
 
     done: int
     candidates: list[Candidate]
+    hashes: int | None = None
 
 
 def never() -> bool:
     """A `cancelled` that lets the search run to its end."""
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class ChipDetails:
+    """One chip of a device. Rates in hashes a second, `by_counter` from a counter in the chip; `errors`: wrong
+    nonces."""
+
+    index: int
+    alive: bool
+    by_nonces: float | None = None
+    by_counter: float | None = None
+    errors: int = 0
+    frequency_mhz: float | None = None
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FanDetails:
+    """One fan: turns a minute as measured, and how far it is driven."""
+
+    name: str
+    rpm: float | None = None
+    percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDetails:
+    """What a device knows of itself beyond its hashes, for people; whatever is unknown is None or empty.
+
+    `state`: a few words ("running", "starting", "throttled: 82 °C"); `path`: where it is connected; `nominal_rate`:
+    hashes a second that it should do as it is set; `watts`: measured, or `watts_estimated`. The dictionaries go by the
+    sensor's name ("chip", "vr", "board"; "core", "input"); `counters` by what is counted ("crc_errors", "duplicates",
+    "stale", "late", "resyncs", "restarts", "wrong").
+    """
+
+    state: str = ""
+    model: str | None = None
+    path: str | None = None
+    frequency_mhz: float | None = None
+    nominal_rate: float | None = None
+    watts: float | None = None
+    watts_estimated: bool = False
+    temperatures_c: dict[str, float] = field(default_factory=dict)
+    voltages_v: dict[str, float] = field(default_factory=dict)
+    currents_a: dict[str, float] = field(default_factory=dict)
+    fans: tuple[FanDetails, ...] = ()
+    chips: tuple[ChipDetails, ...] = ()
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 class HashDevice(Protocol):
@@ -80,7 +208,15 @@ class HashDevice(Protocol):
 
     def open(self) -> None:
         """Called once in the thread that will search, before the first search: bind to hardware, pin the thread. Raises
-        DeviceError."""
+        DeviceError. May be called again after `close`: a device can be taken out and put back."""
+
+    def idle(self) -> None:
+        """Called in the device's thread, at least every IDLE_S, while there is no work for it or it is paused: look
+        after the hardware, and let it rest. Returns within IDLE_S. Raises DeviceError."""
 
     def close(self) -> None:
-        """Give the hardware back; the device is not used again."""
+        """Give the hardware back; the device is not used again, unless it is opened again."""
+
+    def details(self) -> DeviceDetails | None:
+        """What it knows of itself now. Called from any thread, beside a search; does no input or output, so it is
+        quick."""

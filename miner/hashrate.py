@@ -62,29 +62,37 @@ class ShareMeter:
         self.started = started
         self.count = 0
         self._expected_hashes = 0.0
+        self._squares = 0.0
 
     def add(self, share_target: int) -> None:
         """Record a share found at this target."""
         self.count += 1
-        self._expected_hashes += (1 << 256) / (share_target + 1)
+        hashes = (1 << 256) / (share_target + 1)
+        self._expected_hashes += hashes
+        self._squares += hashes * hashes
 
     def estimate(self, now: float) -> RateEstimate | None:
-        """None before the first share."""
+        """None before the first share.
+
+        Where a pool changes the difficulty shares weigh differently: the interval is that of as many equal ones as have
+        the same spread, (Σw)² / Σw².
+        """
         elapsed = now - self.started
         if not self.count or elapsed <= 0:
             return None
         rate = self._expected_hashes / elapsed
-        low, high = poisson_interval(self.count)
-        return RateEstimate(rate, rate * low / self.count, rate * high / self.count)
+        equal = self._expected_hashes * self._expected_hashes / self._squares
+        low, high = poisson_interval(equal)
+        return RateEstimate(rate, rate * low / equal, rate * high / equal)
 
 
-def poisson_interval(count: int, z: float = 1.959964) -> tuple[float, float]:
+def poisson_interval(count: float, z: float = 1.959964) -> tuple[float, float]:
     """Ends of the exact (Garwood) 95 % interval for a Poisson mean after `count` events.
 
     Chi-square quantiles by Wilson and Hilferty's cube, within 1 % from 3 events up and 10 % below.
     """
 
-    def half_chi_square(degrees: int, quantile: float) -> float:
+    def half_chi_square(degrees: float, quantile: float) -> float:
         spread = 2 / (9 * degrees)
         return degrees / 2 * max(0.0, 1 - spread + quantile * math.sqrt(spread)) ** 3
 

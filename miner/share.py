@@ -24,7 +24,7 @@ class Finding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A checked candidate. `difficulty` is that of its hash."""
+    """A checked candidate. `difficulty` is that of its hash; `device`: the name of the one that found it."""
 
     unit: WorkUnit
     candidate: Candidate
@@ -32,9 +32,15 @@ class Share:
     header: bytes
     hash: bytes
     difficulty: float
+    device: str = ""
+
+    @property
+    def worth(self) -> float:
+        """The difficulty that was asked for: what a pool credits for it."""
+        return difficulty_of_target(self.unit.job.share_target)
 
 
-def check_candidate(unit: WorkUnit, candidate: Candidate) -> Share:
+def check_candidate(unit: WorkUnit, candidate: Candidate, device: str = "") -> Share:
     """Hash a candidate's header and say what it is."""
     header = unit.hash_job.header_for(candidate.version, candidate.nonce)
     digest = header_hash(header)
@@ -49,7 +55,7 @@ def check_candidate(unit: WorkUnit, candidate: Candidate) -> Share:
         finding = Finding.NEAR_MISS
     else:
         finding = Finding.HARDWARE_ERROR
-    return Share(unit, candidate, finding, header, digest, _DIFFICULTY_1 / max(number, 1))
+    return Share(unit, candidate, finding, header, digest, _DIFFICULTY_1 / max(number, 1), device)
 
 
 def difficulty_of_target(target: int) -> float:

@@ -20,7 +20,7 @@ from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
 from miner.asic.board import Board, BoardReport, ResetLine
 from miner.asic.transport import PortError, PortGone
-from miner.device import NONCE_SPACE, Candidate, DeviceError, HashJob, SearchResult, never
+from miner.device import NONCE_SPACE, Candidate, ChipDetails, DeviceDetails, DeviceError, HashJob, SearchResult, never
 
 ROLLABLE = 0x1FFF_E000  #: version bits 28:13, all that a chip can roll (REFERENCE.md §10)
 _PUMP_S = 0.01  #: longest wait for bytes: `cancelled` is looked at as often
@@ -77,7 +77,7 @@ class AsicDevice:
         self.preferred_versions = _FEWEST_VERSIONS  #: until the chain is up and its rate known
         model = model_named(model_name) if model_name is not None else None
         self.board = Board(path, model, options, reset_line, clock)
-        self.late = 0  #: true nonces of a unit that the scheduler had already left
+        self.late = 0  #: true nonces of a unit that the scheduler had already left; they count all the same
         self._clock = clock
         self._job: HashJob | None = None
         self._origin = 0
@@ -85,6 +85,7 @@ class AsicDevice:
         self._total = 0.0  # hashes of the unit
         self._done = 0.0  # of them, by the clock
         self._job_left = 0.0  # hashes of the job being searched that are not done
+        self._told = 0.0  # of the hashes done, those that search results have told
         self._measured_at = 0.0
         self._was_up = False
 
@@ -99,9 +100,17 @@ class AsicDevice:
         """Stop the chips, give the port back."""
         self.board.close()
 
+    def idle(self) -> None:
+        """Keep listening; the chips finish what they have."""
+        self._collect(self._pump(lambda: True, 0.0))
+
     def report(self) -> BoardReport:
         """The board and its chips, for screens."""
         return self.board.report()
+
+    def details(self) -> DeviceDetails | None:
+        """The same in the form that all devices share."""
+        return board_details(self.report(), self.late)
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """See HashDevice.search; `start` says only how far the unit had come. Waits through start-ups, chip losses and
@@ -114,13 +123,18 @@ class AsicDevice:
             if over and not candidates:
                 candidates = self._collect(self._pump(cancelled, _LAST_NONCES_S))
             if over or candidates:
-                return SearchResult(count if over else self._progress(start, count), candidates)
-        return SearchResult(self._progress(start, count), [])
+                return self._result(count if over else self._progress(start, count), candidates)
+        return self._result(self._progress(start, count), [])
+
+    def _result(self, done: int, candidates: list[Candidate]) -> SearchResult:
+        hashes = int(self._done - self._told)
+        self._told += hashes
+        return SearchResult(done, candidates, hashes)
 
     def _begin(self, job: HashJob, start: int) -> None:
         previous, self._job, self._origin = self._job, job, start
         self._total = float(NONCE_SPACE * len(job.versions))
-        self._done = self._job_left = 0.0
+        self._done = self._told = self._job_left = 0.0
         self._measured_at = self._clock()
         self._queue.clear()
         model = self.board.driver.model
@@ -174,10 +188,11 @@ class AsicDevice:
                 result = event.result
                 if result.outcome not in _TRUE_OUTCOMES or result.job is None:
                     continue
-                if result.job.owner is not self._job:
+                owner = result.job.owner
+                if owner is not self._job:
                     self.late += 1
-                elif self._job is not None and result.number <= self._job.target:
-                    candidates.append(Candidate(result.version, result.nonce))
+                if isinstance(owner, HashJob) and result.number <= owner.target:
+                    candidates.append(Candidate(result.version, result.nonce, owner))
             elif isinstance(event, ChainFailed):
                 self._failed(event.reason)
             elif isinstance(event, Overheated):
@@ -218,6 +233,37 @@ class AsicDevice:
                     return
                 next_try = self._clock() + _RECONNECT_S
             time.sleep(_PUMP_S)
+
+
+def board_details(report: BoardReport, late: int = 0) -> DeviceDetails:
+    """A board's report as every device gives it."""
+    hottest = max((chip.temperature_c for chip in report.chips if chip.temperature_c is not None), default=None)
+    return DeviceDetails(
+        state=report.state,
+        model=report.model,
+        path=report.port,
+        frequency_mhz=report.frequency_mhz or None,
+        nominal_rate=report.nominal,
+        temperatures_c={} if hottest is None else {"chip": hottest},
+        chips=tuple(
+            ChipDetails(
+                index=chip.index,
+                alive=chip.alive,
+                by_nonces=chip.by_nonces,
+                by_counter=chip.by_counter,
+                errors=chip.hardware_errors,
+                temperature_c=chip.temperature_c,
+            )
+            for chip in report.chips
+        ),
+        counters={
+            **{outcome.replace(" ", "_"): count for outcome, count in report.nonces.items()},
+            "late": late,
+            "bad_frames": report.bad_frames,
+            "restarts": report.restarts,
+            "replugs": report.replugs,
+        },
+    )
 
 
 def asic_devices(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from miner.cpu.kernels import load_search
-from miner.device import Candidate, HashJob, SearchResult, never
+from miner.device import Candidate, DeviceDetails, HashJob, SearchResult, never
 from miner.kernels.layout import SCRATCH_WORDS_PER_LANE
 from miner.kernels.prepare import Words, aligned_words, prepare
 from miner.kernels.variant import Variant
@@ -44,8 +44,15 @@ class CpuDevice:
             with contextlib.suppress(OSError):  # a core taken away since start
                 os.sched_setaffinity(0, {self.core})
 
+    def idle(self) -> None:
+        """Nothing to look after."""
+
     def close(self) -> None:
         """Nothing to give back."""
+
+    def details(self) -> DeviceDetails | None:
+        """Nothing to tell."""
+        return None
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """See HashDevice.search. Runs without the GIL in slices of about SLICE_S; returns after the first slice that

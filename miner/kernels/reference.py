@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from miner.device import Candidate, HashJob, SearchResult, never
+from miner.device import Candidate, DeviceDetails, HashJob, SearchResult, never
 
 _SLICE = 2_000  #: hashes between two looks at `cancelled`: under 5 ms
 
@@ -33,8 +33,15 @@ class ReferenceDevice:
     def open(self) -> None:
         """Nothing to bind."""
 
+    def idle(self) -> None:
+        """Nothing to look after."""
+
     def close(self) -> None:
         """Nothing to give back."""
+
+    def details(self) -> DeviceDetails | None:
+        """Nothing to tell."""
+        return None
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """See HashDevice.search; stops at the first nonce that finds something."""

@@ -137,6 +137,11 @@ class TemplateSource:
         reason = str(answer)[:100]
         return Submission(False, reason in _PREVIOUS_GONE, reason)
 
+    @property
+    def pool_control(self) -> None:
+        """There are no pools to control."""
+        return None
+
     def pools(self) -> list[PoolReport]:
         """None: work comes from nodes."""
         return []

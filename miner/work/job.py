@@ -13,7 +13,7 @@ from typing import Any
 
 from chain.crypto.hashes import sha256d
 from chain.primitives.merkle import root_from_branch
-from miner.device import NONCE_SPACE, HashJob
+from miner.device import NONCE_SPACE, HashJob, Versions
 from miner.work.coinbase import CoinbaseParts
 
 VERSION_ROLLING_MASK = 0x1FFFE000  #: BIP320: the 16 version bits that miners may use freely
@@ -21,6 +21,7 @@ VERSION_ROLLING_MASK = 0x1FFFE000  #: BIP320: the 16 version bits that miners ma
 OWN_SHARE_TARGET = 1 << 228
 #: an easy job is over before more versions than one per this many hashes pay for themselves
 _HASHES_PER_VERSION = 1 << 20
+MOST_PREPARED = 64  #: midstates that the host prepares for one job, at most
 
 _job_numbers = itertools.count(1)
 
@@ -96,8 +97,7 @@ class UnitSequence:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._mask_bits = [bit for bit in range(32) if job.version_mask >> bit & 1]
-        self._version_count = 1 << len(self._mask_bits)
+        self._version_count = 1 << job.version_mask.bit_count()
         self._next_version = 0
         self._time = job.time
         self._extranonce2 = 0
@@ -107,18 +107,14 @@ class UnitSequence:
         """The next unit with at most that many versions; None when every extranonce is used up."""
         if self._next_version == self._version_count and not self._advance():
             return None
-        wanted = min(preferred_versions, useful_versions(self.job.share_target))
-        first, last = self._next_version, min(self._next_version + wanted, self._version_count)
-        self._next_version = last
-        versions = tuple(self.rolled_version(index) for index in range(first, last))
+        wanted = preferred_versions
+        if wanted <= MOST_PREPARED:  # a device that takes more makes its midstates itself
+            wanted = min(wanted, useful_versions(self.job.share_target))
+        first = self._next_version
+        count = min(wanted, self._version_count - first)
+        self._next_version += count
+        versions = Versions(self.job.version & 0xFFFFFFFF, self.job.version_mask, first, count)
         return WorkUnit(self.job, self._extranonce2, self._time, HashJob(self._header, versions, self.job.share_target))
-
-    def rolled_version(self, index: int) -> int:
-        """Version number `index`: its bits spread over the mask, so that index 0 is the version as given."""
-        version = self.job.version & 0xFFFFFFFF
-        for position, bit in enumerate(self._mask_bits):
-            version ^= (index >> position & 1) << bit
-        return version
 
     def _advance(self) -> bool:
         if self._time < self.job.max_time:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from miner.asic.bm13xx.frames import NonceReply, full_header_job, midstate_job
 from miner.asic.bm13xx.models.model import ChipModel, JobFormat
+from miner.device import Versions
 from miner.kernels.reference import hash_number, header_hash
 from miner.kernels.sha256_constants import IV, MASK, K
 
@@ -158,10 +160,12 @@ def midstate(block: bytes) -> bytes:
 
 
 def split_versions(
-    versions: tuple[int, ...], header: bytes, largest: int, rollable: int, owner: object = None
+    versions: Sequence[int], header: bytes, largest: int, rollable: int, owner: object = None
 ) -> list[ChainJob]:
     """Versions, all different, as jobs of at most `largest` each (a power of two), each job a set that a mask within
     `rollable` describes. Versions that form no pattern go one by one. Together the jobs hold each version once."""
+    if isinstance(versions, Versions):
+        return _split_run(versions, header, largest, rollable, owner)
     jobs: list[ChainJob] = []
     at = 0
     while at < len(versions):
@@ -176,8 +180,20 @@ def split_versions(
     return jobs
 
 
-@functools.lru_cache(maxsize=8)  # at a new block every board asks for the same versions
-def _pattern(group: tuple[int, ...]) -> tuple[int, int]:
+def _split_run(run: Versions, header: bytes, largest: int, rollable: int, owner: object) -> list[ChainJob]:
+    """Numbers 2^k·n to 2^k·(n + 1) - 1 of a run are all settings of the mask's k lowest bits."""
+    jobs: list[ChainJob] = []
+    number, end = run.first, run.first + len(run)
+    while number < end:
+        size = min(largest, 1 << (end - number).bit_length() - 1, number & -number or 1 << 32)
+        while (mask := run.spread(size - 1)) & ~rollable:
+            size //= 2
+        jobs.append(ChainJob(header, (run.base ^ run.spread(number)) & ~mask, mask, owner))
+        number += size
+    return jobs
+
+
+def _pattern(group: Sequence[int]) -> tuple[int, int]:
     """Bits that all versions have, and bits in which they differ."""
     common = functools.reduce(operator.and_, group) & MASK
     return common, functools.reduce(operator.or_, group) & MASK ^ common

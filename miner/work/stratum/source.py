@@ -12,7 +12,7 @@ from typing import NoReturn
 from chain.primitives.errors import UserError
 from miner.share import Share
 from miner.work.job import Job
-from miner.work.source import PoolReport, Submission
+from miner.work.source import PoolControl, PoolReport, Submission
 from miner.work.stratum.account import PoolAccount
 from miner.work.stratum.address import PoolAddress
 from miner.work.stratum.client import ClientOptions
@@ -105,6 +105,11 @@ class StratumSource:
 
     def request_refresh(self, solved: Job) -> None:
         """A pool sends its next job by itself."""
+
+    @property
+    def pool_control(self) -> PoolControl | None:
+        """The order of pools is as it was at the start."""
+        return None
 
     def pools(self) -> list[PoolReport]:
         """Every pool's counters, in the order of preference."""

@@ -55,7 +55,7 @@ def test_negative_versions_keep_their_other_bits() -> None:
     job = dataclasses.replace(benchmark_job(), version=-1)
     unit = UnitSequence(job).take(3)
     assert unit is not None
-    assert unit.hash_job.versions == (0xFFFFFFFF, 0xFFFFFFFF ^ 1 << 13, 0xFFFFFFFF ^ 1 << 14)
+    assert tuple(unit.hash_job.versions) == (0xFFFFFFFF, 0xFFFFFFFF ^ 1 << 13, 0xFFFFFFFF ^ 1 << 14)
 
 
 def test_easy_jobs_use_few_versions() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from miner.device import Candidate, DeviceError, HashDevice, HashJob, SearchResult, never
+from miner.device import Candidate, DeviceDetails, DeviceError, HashDevice, HashJob, SearchResult, never
 from miner.kernels.reference import ReferenceDevice
 from miner.scheduler import Scheduler
 from miner.share import Finding, Share
@@ -34,12 +34,19 @@ class FakeDevice:
         self.threads: set[int] = set()
         self.closed = threading.Event()
         self.limit = 20
+        self.idled = 0
 
     def open(self) -> None:
         self.threads.add(threading.get_ident())
 
+    def idle(self) -> None:
+        self.idled += 1
+
     def close(self) -> None:
         self.closed.set()
+
+    def details(self) -> DeviceDetails | None:
+        return DeviceDetails(state="invented", temperatures_c={"chip": 50.0})
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         self.threads.add(threading.get_ident())
@@ -135,7 +142,7 @@ def test_no_work_means_no_search(rig: Callable[..., Rig]) -> None:
 def test_a_solo_job_ends_with_its_first_block(rig: Callable[..., Rig]) -> None:
     running = rig(ReferenceDevice("a"), ReferenceDevice("b"))
     running.scheduler.set_job(easy_job(single_solution=True))
-    findings = []
+    findings: list[Share] = []
     while not findings or findings[-1].finding is not Finding.BLOCK:
         findings.append(running.shares.get(timeout=WAIT_S))
     time.sleep(0.1)

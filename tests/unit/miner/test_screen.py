@@ -16,7 +16,7 @@ def counters() -> Telemetry:
     now = iter(float(second) for second in range(1000))
     devices = [ReferenceDevice("cpu0"), ReferenceDevice("cpu1")]
     telemetry = Telemetry(devices, clock=lambda: next(now))
-    telemetry.new_height(7)
+    telemetry.new_job(7)
     telemetry.worked(devices[0], 5_000_000)
     telemetry.worked(devices[1], 1_000)
     telemetry.accepted()
