@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
-import pstats
 import resource
 import shutil
 import subprocess
@@ -23,9 +21,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.replay_chain import ReplayChain, describe, read_blocks, replay_chain
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pickaxe-benchmarks"
+from benchmarks.profiling import print_stats
+from benchmarks.replay_chain import CACHE, ReplayChain, describe, read_blocks, replay_chain
 
 
 def connect_ours(path: Path, setup: int, folder: Path, threads: int, profile: bool) -> tuple[float, str]:
@@ -53,7 +50,7 @@ def connect_ours(path: Path, setup: int, folder: Path, threads: int, profile: bo
     tip = chain.tip.hash[::-1].hex()
     chain.close()
     if profiler:
-        print_profile(profiler)
+        print_stats(profiler)
     return seconds, tip
 
 
@@ -78,20 +75,6 @@ def connect_kernel(path: Path, setup: int, folder: Path, threads: int) -> tuple[
     tip = str(chain.get_active_chain().block_tree_entries[-1].block_hash)
     del chain  # flushes
     return time.perf_counter() - start, tip
-
-
-def print_profile(profiler: cProfile.Profile) -> None:
-    """Where the main thread's time went, by file and by function."""
-    stats = pstats.Stats(profiler)
-    by_file: dict[str, float] = defaultdict(float)
-    for (file, _, name), (_, _, own, _, _) in stats.stats.items():  # type: ignore[attr-defined]
-        by_file[name if file == "~" else file.rsplit("/main/", 1)[-1]] += own
-    total = sum(by_file.values())
-    print("\nwhere the main thread's time goes (profiled: slower than the run above)", file=sys.stderr)
-    for file, own in sorted(by_file.items(), key=lambda item: -item[1])[:22]:
-        print(f"  {100 * own / total:5.1f} %  {file}", file=sys.stderr)
-    stats.stream = sys.stderr  # type: ignore[attr-defined]
-    stats.sort_stats("tottime").print_stats(25)
 
 
 def run_one(arguments: argparse.Namespace) -> None:

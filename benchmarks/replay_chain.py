@@ -7,9 +7,11 @@ that are unspent and makes two new ones. The file is in Bitcoin's block-file for
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,9 @@ from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import NULL_OUTPOINT, ZERO_HASH, Amount
 from chain.script.script import push_int
 from tests.support.signing import KINDS, Lock, Spendable, spend
+
+#: Where made chains are kept.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pickaxe-benchmarks"
 
 MIX = {"p2wpkh": 60, "p2tr": 20, "p2pkh": 15, "p2wsh-multisig": 5}  #: percent of the outputs
 KEYS_PER_KIND = 64
@@ -43,7 +48,9 @@ class ReplayChain:
     inputs: int
 
 
-class _Builder:
+class ChainBuilder:
+    """A regtest chain in the making: its tip, and locks of every kind in MIX."""
+
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.params = network("regtest")
@@ -133,28 +140,37 @@ def replay_chain(folder: Path, transactions: int = 60_000, per_block: int = 2_00
     chain = ReplayChain(path, setup, blocks, blocks * per_block, blocks * per_block * 2)
     if path.exists():
         return chain
-    builder = _Builder(seed=FORMAT)
+    builder = ChainBuilder(seed=FORMAT)
     builder.make_coins(coins)
     for number in range(blocks):
         builder.measured_block(per_block)
         print(f"\rmaking the replay chain: block {number + 1} of {blocks}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
-    magic = builder.params.magic
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(b"".join(magic + len(raw).to_bytes(4, "little") + raw for raw in builder.blocks))
-    unfinished.replace(path)
+    write_blocks(path, builder.blocks)
     return chain
+
+
+def write_blocks(path: Path, raws: list[bytes]) -> None:
+    """Write a block file; it is there in whole or not at all."""
+    magic = network("regtest").magic
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        for raw in raws:
+            file.write(magic + len(raw).to_bytes(4, "little") + raw)
+    unfinished.replace(path)
 
 
 def read_blocks(path: Path) -> list[bytes]:
     """The raw blocks of a block file."""
-    data, pos, blocks = path.read_bytes(), 0, []
-    while pos < len(data):
-        size = int.from_bytes(data[pos + 4 : pos + 8], "little")
-        blocks.append(data[pos + 8 : pos + 8 + size])
-        pos += 8 + size
-    return blocks
+    return list(iterate_blocks(path))
+
+
+def iterate_blocks(path: Path) -> Iterator[bytes]:
+    """The raw blocks of a block file, one in memory at a time."""
+    with path.open("rb") as file:
+        while head := file.read(8):
+            yield file.read(int.from_bytes(head[4:], "little"))
 
 
 def describe(chain: ReplayChain) -> str:
