@@ -14,7 +14,7 @@ from chain.params import NETWORKS
 from chain.primitives.target import target_from_nbits
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import host_processor, usable_variants
-from miner.device import NONCE_SPACE, Candidate, HashDevice, HashJob, SearchResult
+from miner.device import NONCE_SPACE, Candidate, DeviceDetails, HashDevice, HashJob, SearchResult, Versions
 from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
 from miner.kernels.variant import Variant
 
@@ -199,3 +199,14 @@ def test_cancellation_loses_and_repeats_nothing(device: HashDevice, rng: random.
     assert pieces == whole
     must, may = expected(job, start, count)
     assert must <= set(whole) <= may
+
+
+def test_a_device_tells_of_itself_and_rests_between_searches(device: HashDevice) -> None:
+    details = device.details()
+    assert details is None or isinstance(details, DeviceDetails)
+    device.idle()
+
+
+def test_versions_in_a_run_are_searched_like_any_others(device: HashDevice, rng: random.Random) -> None:
+    versions = Versions(rng.getrandbits(32), 0x1FFFE000, 3, min(8, device.preferred_versions))
+    check_range(device, HashJob(rng.randbytes(80), versions, 1 << 249), rng.randrange(NONCE_SPACE), 60)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from miner.device import Candidate, DeviceDetails, DeviceError, HashDevice, HashJob, SearchResult, never
-from miner.kernels.reference import ReferenceDevice
+from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
 from miner.scheduler import Scheduler
 from miner.share import Finding, Share
 from miner.telemetry import Telemetry
@@ -71,12 +71,14 @@ class Rig:
     def __init__(self, *devices: HashDevice) -> None:
         self.shares: queue.Queue[Share] = queue.Queue()
         self.failures: queue.Queue[tuple[str, str, bool]] = queue.Queue()
+        self.warnings: queue.Queue[tuple[str, str]] = queue.Queue()
         self.telemetry = Telemetry(devices)
         self.scheduler = Scheduler(
             devices,
             self.telemetry,
             self.shares.put,
             lambda device, reason, left: self.failures.put((device.name, reason, left)),
+            lambda device, text: self.warnings.put((device.name, text)),
         )
         self.scheduler.start()
 
@@ -175,12 +177,207 @@ def test_what_is_found_late_is_a_pools_to_judge_and_a_nodes_loss(
     assert running.shares.empty() == single_solution
 
 
-def test_wrong_nonces_are_counted_and_go_no_further(rig: Callable[..., Rig]) -> None:
+def test_a_device_that_returns_only_wrong_nonces_is_named_once_and_retired(rig: Callable[..., Rig]) -> None:
     liar = FakeDevice("liar", lambda job, start: [Candidate(job.versions[0], 1), Candidate(0x7FFFFFFF, 2)])
-    running = rig(liar)
+    liar.limit = 1000
+    running = rig(liar, FakeDevice("honest"))
     running.scheduler.set_job(benchmark_job())
-    wait_for(lambda: running.telemetry.report().hardware_errors >= 10)
+    name, reason, any_left = running.failures.get(timeout=WAIT_S)
+    assert (name, any_left) == ("liar", True)
+    assert "32 of its last 32 nonces were wrong" in reason
+    report = running.telemetry.report().devices[0]
+    assert report.hardware_errors == 32
+    assert running.warnings.get(timeout=WAIT_S)[0] == "liar"
+    assert running.warnings.empty()
     assert running.shares.empty()
+
+
+def solutions(job: HashJob, wanted: int) -> list[Candidate]:
+    """The first true candidates of a job, by hashlib."""
+    found: list[Candidate] = []
+    for nonce in range(1 << 16):
+        for version in job.versions:
+            if hash_number(header_hash(job.header_for(version, nonce))) <= job.target:
+                found.append(Candidate(version, nonce))
+                if len(found) == wanted:
+                    return found
+    raise AssertionError("the job is too hard for a test")
+
+
+def test_a_few_wrong_nonces_among_many_good_ones_are_only_counted(rig: Callable[..., Rig]) -> None:
+    def mostly_good(job: HashJob, start: int) -> list[Candidate]:
+        return [*solutions(job, 10), Candidate(0x7FFFFFFF, 2), Candidate(0x7FFFFFFF, 3)]
+
+    device = FakeDevice("flaky", mostly_good)
+    device.limit = 30
+    running = rig(device)
+    running.scheduler.set_job(easy_job())
+    wait_for(lambda: running.telemetry.report().devices[0].shares >= 200)
+    report = running.telemetry.report().devices[0]
+    assert report.hardware_errors >= 38
+    assert report.failure is None
+    assert running.warnings.qsize() == 1
+
+
+def test_the_same_share_twice_is_passed_on_once(rig: Callable[..., Rig]) -> None:
+    device = FakeDevice("echo", lambda job, start: solutions(job, 3) * 2)
+    device.limit = 6
+    running = rig(device)
+    running.scheduler.set_job(easy_job())
+    wait_for(lambda: len(device.jobs) == 6)
+    wait_for(lambda: running.telemetry.report().devices[0].duplicates == 15)
+    assert running.shares.qsize() == 15
+    assert running.telemetry.report().duplicates == 15
+
+
+class LateDevice(FakeDevice):
+    """Answers with nonces of the first unit that it was ever given."""
+
+    first: HashJob | None = None
+
+    def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
+        self.jobs.append(job)
+        if self.first is None:
+            self.first = job
+            return SearchResult(count, [])
+        found = [] if self.answered else [Candidate(c.version, c.nonce, self.first) for c in solutions(self.first, 4)]
+        self.answered = True
+        while not found and not cancelled():
+            time.sleep(0.001)
+        return SearchResult(count if found else 0, found, hashes=123 if found else 0)
+
+    answered = False
+
+
+def test_a_nonce_of_an_earlier_unit_counts_while_the_job_stands(rig: Callable[..., Rig]) -> None:
+    device = LateDevice("late")
+    running = rig(device)
+    running.scheduler.set_job(easy_job())
+    found = [running.shares.get(timeout=WAIT_S) for _ in range(4)]
+    assert device.first is not None
+    assert all(share.unit.hash_job is device.first for share in found)
+    assert all(share.device == "late" for share in found)
+    report = running.telemetry.report()
+    assert (report.hardware_errors, report.devices[0].shares, report.devices[0].stale) == (0, 4, 0)
+
+
+@pytest.mark.parametrize("case", ["pool", "solo, same parent", "solo, new parent", "long gone"])
+def test_a_nonce_of_an_earlier_job_goes_where_it_is_still_wanted(rig: Callable[..., Rig], case: str) -> None:
+    device = LateDevice("late")
+    device.answered = True
+    running = rig(device)
+    first = easy_job(single_solution=case.startswith("solo"))
+    running.scheduler.set_job(first)
+    wait_for(lambda: len(device.jobs) >= 2)
+    if case == "long gone":
+        running.scheduler.set_job(dataclasses.replace(first, prev_hash=b"\xbb" * 32))
+        wait_for(lambda: device.jobs[-1].header[4:36] == b"\xbb" * 32)
+    device.answered = False
+    parent = first.prev_hash if case == "solo, same parent" else b"\xaa" * 32
+    running.scheduler.set_job(dataclasses.replace(first, prev_hash=parent, number=99))
+    if case in ("pool", "solo, same parent"):
+        share = running.shares.get(timeout=WAIT_S)
+        assert share.unit.hash_job is device.first
+        assert share.unit.job is first
+    else:
+        wait_for(lambda: running.telemetry.report().devices[0].stale == 4)
+        assert running.shares.empty()
+    assert running.telemetry.report().hardware_errors == 0
+
+
+def test_hashes_are_those_that_were_really_done(rig: Callable[..., Rig]) -> None:
+    device = LateDevice("late")
+    running = rig(device)
+    running.scheduler.set_job(easy_job())
+    wait_for(lambda: len(device.jobs) >= 3)
+    whole_unit = (1 << 32) * len(device.jobs[0].versions)
+    wait_for(lambda: running.telemetry.report().hashes == whole_unit + 123)
+
+
+def test_a_paused_device_stops_within_a_slice_and_goes_on_when_resumed(rig: Callable[..., Rig]) -> None:
+    device, other = FakeDevice("one"), FakeDevice("two")
+    device.limit = other.limit = 1
+    running = rig(device, other)
+    running.scheduler.set_job(benchmark_job())
+    wait_for(lambda: len(device.jobs) == len(other.jobs) == 1)
+    running.scheduler.pause("one")
+    wait_for(lambda: device.idled > 1)
+    assert running.telemetry.report().devices[0].paused
+    running.scheduler.set_job(benchmark_job())
+    wait_for(lambda: len(other.jobs) == 2)
+    assert len(device.jobs) == 1
+    running.scheduler.resume("one")
+    wait_for(lambda: len(device.jobs) == 2)
+    assert not running.telemetry.report().devices[0].paused
+    with pytest.raises(KeyError):
+        running.scheduler.pause("three")
+
+
+def test_devices_come_and_go_while_others_mine(rig: Callable[..., Rig]) -> None:
+    steady, guest = FakeDevice("steady"), FakeDevice("guest")
+    steady.limit = 3
+    running = rig(steady)
+    running.scheduler.set_job(benchmark_job())
+    running.scheduler.add(guest)
+    wait_for(lambda: len(guest.jobs) == guest.limit)
+    with pytest.raises(ValueError, match="already is a device guest"):
+        running.scheduler.add(FakeDevice("guest"))
+    hashes = running.telemetry.report().hashes
+    running.scheduler.remove("guest")
+    assert guest.closed.wait(WAIT_S)
+    assert [device.name for device in running.telemetry.report().devices] == ["steady"]
+    assert running.telemetry.report().hashes >= hashes
+    with pytest.raises(KeyError):
+        running.scheduler.resume("guest")
+    again = FakeDevice("guest")
+    running.scheduler.add(again)
+    wait_for(lambda: len(again.jobs) == again.limit)
+    headers = [
+        job.header_for(version, 0)
+        for device in (steady, guest, again)
+        for job in device.jobs
+        for version in job.versions
+    ]
+    assert len(headers) == len(set(headers))
+    assert [device.name for device in running.scheduler.devices] == ["steady", "guest"]
+    assert running.failures.empty()
+
+
+def test_a_retired_device_can_be_tried_again(rig: Callable[..., Rig]) -> None:
+    troubles = [DeviceError("unplugged")]
+
+    def once(job: HashJob, start: int) -> list[Candidate]:
+        if troubles:
+            raise troubles.pop()
+        return []
+
+    device = FakeDevice("board", once)
+    running = rig(device)
+    running.scheduler.set_job(benchmark_job())
+    assert running.failures.get(timeout=WAIT_S) == ("board", "unplugged", False)
+    running.scheduler.resume("board")
+    wait_for(lambda: len(device.jobs) >= device.limit)
+    assert running.telemetry.report().devices[0].failure is None
+
+
+def test_answers_are_counted_for_the_device_that_found_the_share(rig: Callable[..., Rig]) -> None:
+    devices = [FakeDevice("a", lambda job, start: solutions(job, 3)), FakeDevice("b")]
+    devices[0].limit = 2
+    running = rig(*devices)
+    running.scheduler.set_job(easy_job())
+    found = [running.shares.get(timeout=WAIT_S) for _ in range(3)]
+    telemetry = running.telemetry
+    telemetry.accepted(found[0])
+    telemetry.rejected("23 low difficulty", found[1])
+    telemetry.stale(found[2])
+    report = telemetry.report()
+    assert [(d.accepted, d.rejected, d.stale) for d in report.devices] == [(1, 1, 1), (0, 0, 0)]
+    assert report.rejected == {"23 low difficulty": 1}
+    assert report.devices[0].accepted_difficulty == report.accepted_difficulty == found[0].worth
+    assert report.rejected_difficulty == report.stale_difficulty == found[0].worth
+    assert report.devices[0].details == DeviceDetails(state="invented", temperatures_c={"chip": 50.0})
+    assert report.last_share_age_s is not None
+    assert report.last_share_age_s >= 0
 
 
 def test_a_failing_device_is_retired_and_the_rest_go_on(rig: Callable[..., Rig]) -> None:

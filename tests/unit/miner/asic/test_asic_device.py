@@ -12,6 +12,7 @@ from miner.asic.bm13xx.work import split_versions
 from miner.asic.device import asic_devices, choose_ticket, versions_for
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
 from miner.asic.transport import identify
+from miner.device import Versions
 from miner.kernels.reference import hash_number, header_hash
 from miner.work.job import VERSION_ROLLING_MASK
 from tests.unit.miner.asic.test_bm13xx_codec import V3_HEADER
@@ -40,6 +41,19 @@ def test_a_whole_unit_is_one_job_for_a_chip_that_rolls_versions() -> None:
     four = split_versions(tuple(0x2000_0000 | index << 13 for index in range(256)), bytes(80), 4, 0xFFFFFFFF)
     assert len(four) == 64
     assert all(job.version_count == 4 for job in four)
+
+
+def test_a_run_of_versions_splits_without_a_list_and_holds_each_once(rng: random.Random) -> None:
+    for _ in range(50):
+        first = rng.randrange(1 << 16)
+        run = Versions(rng.getrandbits(32), VERSION_ROLLING_MASK, first, rng.randint(1, min(300, (1 << 16) - first)))
+        for largest, rollable in ((1 << 16, VERSION_ROLLING_MASK), (4, 0xFFFFFFFF), (1 << 16, 0x6000)):
+            jobs = split_versions(run, bytes(80), largest, rollable)
+            held = [job.rolled(index) for job in jobs for index in range(job.version_count)]
+            assert sorted(held) == sorted(run)
+            assert all(job.version_count <= largest and not job.version_mask & ~rollable for job in jobs)
+    whole = Versions(0x2000_0000, VERSION_ROLLING_MASK, 0, 1 << 16)
+    assert len(split_versions(whole, bytes(80), 1 << 16, VERSION_ROLLING_MASK)) == 1
 
 
 def test_units_last_seconds() -> None:
