@@ -206,6 +206,8 @@ class HeaderIndex:
         self.genesis = self._insert(genesis.hash, genesis.raw, None)
         self.best_header: BlockIndexEntry = self.genesis  #: most work among those not known to be invalid
         self.best_invalid: BlockIndexEntry | None = None  #: most work among those that are
+        #: the block of a UTXO snapshot on which the active chain stands unproved: no chain without it can be undone to
+        self.assumed_base: BlockIndexEntry | None = None
         self._candidates: set[BlockIndexEntry] = set()
         self._heap: list[
             tuple[int, int, int, BlockIndexEntry]
@@ -241,10 +243,15 @@ class HeaderIndex:
                 self.best_header = entry
         return entry
 
-    def restore(self, rows: Iterable[tuple[BlockHash, bytes, int, int, int, int, int]]) -> None:
+    def restore(
+        self,
+        rows: Iterable[tuple[BlockHash, bytes, int, int, int, int, int]],
+        assumed: tuple[BlockHash, int] | None = None,
+    ) -> None:
         """Fill the tree from disk: (hash, raw header, status, file_number, data_pos, undo_pos, tx_count), parents
         before children.
 
+        `assumed` is the block of a UTXO snapshot and the transactions up to it, which count as received.
         Does not hash the headers again. Sets chain_tx_count, the unlinked blocks, best_header and best_invalid; call
         finish_restore next. KeyError where a parent is missing.
         """
@@ -270,6 +277,9 @@ class HeaderIndex:
                     entry.chain_tx_count = prev.chain_tx_count + tx_count
                 else:
                     self._unlinked.setdefault(prev, []).append(entry)
+            if assumed is not None and hash_ == assumed[0]:
+                entry.chain_tx_count = entry.chain_tx_count or assumed[1]
+                self.assumed_base = entry
             if status & FAILED:
                 if self.best_invalid is None or entry.chainwork > self.best_invalid.chainwork:
                     self.best_invalid = entry
@@ -391,7 +401,24 @@ class HeaderIndex:
         if prev is not None and not prev.chain_tx_count:
             self._unlinked.setdefault(prev, []).append(entry)
             return
-        queue = [entry]
+        self._link([entry])
+
+    def assume(self, entry: BlockIndexEntry, chain_tx_count: int) -> None:
+        """Take the coins at `entry` as known: blocks received beyond it become candidates, and only those, until
+        `stop_assuming`. Make it the tip first.
+        """
+        self.assumed_base = entry
+        if not entry.chain_tx_count:
+            entry.chain_tx_count = chain_tx_count
+            self._link(self._unlinked.pop(entry, []))
+        self.rebuild_candidates()
+
+    def stop_assuming(self) -> None:
+        """All blocks up to the assumed one are here and proved right."""
+        self.assumed_base = None
+        self.rebuild_candidates()
+
+    def _link(self, queue: list[BlockIndexEntry]) -> None:
         for linked in queue:  # grows while it runs
             before = linked.prev.chain_tx_count if linked.prev is not None else 0
             linked.chain_tx_count = before + linked.tx_count
@@ -411,8 +438,16 @@ class HeaderIndex:
 
     def _try_candidate(self, entry: BlockIndexEntry) -> None:
         tip = self.tip
-        if not entry.status & FAILED and (tip is None or self._rank(entry) <= self._rank(tip)):
+        if (
+            not entry.status & FAILED
+            and (tip is None or self._rank(entry) <= self._rank(tip))
+            and self._has_assumed_base(entry)
+        ):
             self._push_candidate(entry)
+
+    def _has_assumed_base(self, entry: BlockIndexEntry) -> bool:
+        base = self.assumed_base
+        return base is None or entry.ancestor(base.height) is base
 
     def rebuild_candidates(self) -> None:
         """Find the candidates anew: after a restart, an invalidation or its reversal."""
@@ -550,6 +585,6 @@ class HeaderIndex:
         self._candidates.discard(entry)
         entry.sequence_id = self._precious_sequence_id
         self._precious_sequence_id -= 1
-        if entry.is_valid(VALID_TRANSACTIONS) and entry.chain_tx_count:
+        if entry.is_valid(VALID_TRANSACTIONS) and entry.chain_tx_count and self._has_assumed_base(entry):
             self._push_candidate(entry)
             self.prune_candidates()

@@ -27,8 +27,13 @@ KEY_FORMAT = b"format"  #: u32 LE, FORMAT_VERSION
 KEY_NETWORK = b"network"  #: hash of the genesis block: one store holds one chain
 KEY_TIP = b"tip"  #: hash of the block that the coins are at
 KEY_POSITION = b"position"  #: POSITION record: where the block files ended when the tip was written
+KEY_SNAPSHOT_VALIDATED = b"snapshot_validated"  #: base of the UTXO snapshot that the coins here proved right
 
 CHAINSTATE_DIR = "chainstate"
+SNAPSHOT_DIR = "chainstate_snapshot"  #: coins of a chain that stands on a UTXO snapshot: a second environment
+SNAPSHOT_BASE_FILE = "base_blockhash"  #: in it: hash of the snapshot's block; until it is there, loading is not done
+SNAPSHOT_INVALID_DIR = "chainstate_snapshot_INVALID"  #: coins of a snapshot that proved wrong
+OBSOLETE_DIR = "chainstate_todelete"  #: coins that validated a snapshot and are needed no more
 BLOCKS_DIR = "blocks"
 XOR_FILE = "xor.dat"
 LOCK_FILE = ".lock"

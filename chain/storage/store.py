@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import lmdb
@@ -24,6 +25,7 @@ from chain.storage.layout import (
     KEY_FORMAT,
     KEY_NETWORK,
     KEY_POSITION,
+    KEY_SNAPSHOT_VALIDATED,
     KEY_TIP,
     META_DB,
     POSITION,
@@ -51,7 +53,7 @@ class ChainStore:
                 for name in ("data.mdb", "lock.mdb"):
                     (path / name).unlink(missing_ok=True)
             self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
-            _pad(path / "data.mdb", (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+            pad_file(path / "data.mdb", (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
             self._env.set_mapsize(max(map_size, self._env.info()["map_size"]))
             self._meta = self._env.open_db(META_DB)
             self._index = self._env.open_db(INDEX_DB)
@@ -112,6 +114,25 @@ class ChainStore:
             raise storage_fault(error, "reading", self.path) from error
         finally:
             self._iterators -= 1
+
+    def coins_after(self, outpoint: bytes, limit: int) -> list[tuple[OutPoint, PackedCoin]]:
+        """At most `limit` coins in key order, the first above `outpoint` (b"": from the beginning)."""
+        try:
+            with self._env.begin(self._coins) as txn, txn.cursor() as cursor:
+                if not cursor.set_range(outpoint + b"\0"):
+                    return []
+                pairs = islice(cursor.iternext(keys=True, values=True), limit)
+                return [(OutPoint(key), PackedCoin(value)) for key, value in pairs]
+        except lmdb.Error as error:
+            raise storage_fault(error, "reading", self.path) from error
+
+    def frozen_coins(self) -> FrozenCoins:
+        """The coins as they are now, whatever is committed later. Close it soon: until then the map cannot grow."""
+        if not self._iterators:
+            size = self._env.info()["map_size"]
+            if self._env.info()["last_pgno"] * self._env.stat()["psize"] * 2 > size:
+                self._grow()
+        return FrozenCoins(self)
 
     def count_coins(self) -> int:
         """How many coins there are."""
@@ -175,6 +196,38 @@ class ChainStore:
             except lmdb.Error as error:
                 raise storage_fault(error, "writing", self.path) from error
 
+    @property
+    def snapshot_validated(self) -> BlockHash | None:
+        """The base of the UTXO snapshot whose coins were proved right by the coins in this store."""
+        base = self._get_meta(KEY_SNAPSHOT_VALIDATED)
+        return None if base is None else BlockHash(base)
+
+    def confirm_snapshot(self, base: bytes) -> None:
+        """Remember that the UTXO snapshot of block `base` is right."""
+        try:
+            with self._env.begin(self._meta, write=True) as txn:
+                txn.put(KEY_SNAPSHOT_VALIDATED, base)
+        except lmdb.Error as error:
+            raise storage_fault(error, "writing", self.path) from error
+
+    def take_index(self, other: ChainStore) -> None:
+        """Copy header tree and end of block files from another store, in one transaction."""
+        while True:
+            try:
+                with (
+                    self._env.begin(write=True) as txn,
+                    other._env.begin(other._index) as source,
+                    source.cursor() as rows,
+                    txn.cursor(self._index) as cursor,
+                ):
+                    cursor.putmulti(rows.iternext(keys=True, values=True))
+                    txn.put(KEY_POSITION, POSITION.pack(*other.position), db=self._meta)
+                return
+            except lmdb.MapFullError:
+                self._grow()
+            except lmdb.Error as error:
+                raise storage_fault(error, "writing", self.path) from error
+
     def wipe_coins(self) -> None:
         """Forget all coins and the tip: the first step of rebuilding them."""
         try:
@@ -221,7 +274,41 @@ class ChainStore:
             )
 
 
-def _pad(path: Path, size: int) -> None:
+class FrozenCoins:
+    """All coins of a store at one moment. Belongs to the thread that made it; close it when done."""
+
+    def __init__(self, store: ChainStore) -> None:
+        self._store = store
+        try:
+            self._txn = store._env.begin(store._coins)
+        except lmdb.Error as error:
+            raise storage_fault(error, "reading", store.path) from error
+        store._iterators += 1
+        self._open = True
+
+    def __len__(self) -> int:
+        return int(self._txn.stat(self._store._coins)["entries"])
+
+    def __iter__(self) -> Iterator[tuple[OutPoint, PackedCoin]]:
+        """In key order."""
+        with self._txn.cursor(self._store._coins) as cursor:
+            for outpoint, coin in cursor.iternext(keys=True, values=True):
+                yield OutPoint(outpoint), PackedCoin(coin)
+
+    def get_coins(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, PackedCoin]:
+        """Those of the coins that exist."""
+        get = self._txn.get
+        return {op: PackedCoin(coin) for op in sorted(outpoints) if (coin := get(op)) is not None}
+
+    def close(self) -> None:
+        """Let the store go on."""
+        if self._open:
+            self._open = False
+            self._txn.abort()
+            self._store._iterators -= 1
+
+
+def pad_file(path: Path, size: int) -> None:
     """Fill a file up with zeros. LMDB may leave the last pages unwritten if nothing uses them; but where a truncated
     file lacks used ones, reading them would kill the process, while of zeros LMDB says that they are no pages.
     """
