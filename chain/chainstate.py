@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from chain import block_import
 from chain.coins import CoinsCache
@@ -31,14 +32,19 @@ from chain.consensus.block import (
 from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
 from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, HeaderTipChanged, TipChanged
 from chain.index import HAVE_UNDO, VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
-from chain.params import NetworkParams
+from chain.params import AssumeUtxo, NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.errors import DecodeError, LocalFault, UserError
 from chain.primitives.header import BlockHeader
 from chain.primitives.types import ZERO_HASH, BlockHash, OutPoint, PackedCoin, hash_to_hex
 from chain.script_queue import ScriptCache
+from chain.snapshot import folders
+from chain.snapshot.background import BackgroundChain
+from chain.snapshot.dump import DumpProgress, DumpResult, dump_snapshot
+from chain.snapshot.format import SnapshotMetadata
+from chain.snapshot.load import LoadProgress, load_snapshot
 from chain.storage.block_files import MAX_FILE_SIZE, BlockFiles
-from chain.storage.layout import BLOCKS_DIR, CHAINSTATE_DIR, INDEX_RECORD
+from chain.storage.layout import BLOCKS_DIR, CHAINSTATE_DIR, INDEX_RECORD, SNAPSHOT_DIR
 from chain.storage.lock import DirectoryLock
 from chain.storage.store import INITIAL_MAP_SIZE, ChainStore
 from chain.storage.undo import decode_undo, encode_undo
@@ -51,6 +57,8 @@ MAX_TIP_AGE_S = 24 * 60 * 60  #: with an older tip the node is still catching up
 ASSUMED_VALID_BURIAL_S = 14 * 24 * 60 * 60  #: work that must lie on top of an assumed-valid block (Core)
 FLUSH_INTERVAL_S = 60.0  #: at the tip; bounds what a crash makes us connect again
 SYNC_FLUSH_INTERVAL_S = 900.0  #: while catching up, where memory decides
+BACKGROUND_STEP_S = 0.25  #: background validation lets others have the chain after so long
+SIDE_CACHE_SHARE = 0.05  #: of the coin cache, for the chain that has less to do while there are two (Core)
 STEP_BLOCKS = 32  #: blocks whose events are handed out together
 _RECENT_BLOCKS = 32
 #: For gc.set_threshold. A block makes some ten thousand lists and tuples that no cycle holds; at Python's own threshold
@@ -92,6 +100,7 @@ class Chainstate:
         self.params = params
         self.datadir = datadir
         self.index = HeaderIndex(params)
+        self.flushed = self.index.genesis  #: the tip as of the last flush: a crash loses nothing up to here
         self.script_cache = ScriptCache()
         self.minimum_chain_work = params.minimum_chain_work if minimum_chain_work is None else minimum_chain_work
         self._clock = clock
@@ -101,6 +110,13 @@ class Chainstate:
         self._caught_up = False
         self._fault = False
         self._reindex_from_files = reindex
+        self._dbcache_bytes = dbcache_bytes
+        self._map_size = map_size
+        self._store: ChainStore  # header tree, and the coins of the chain that has been validated from genesis on
+        self._coin_store: ChainStore  # the active chain's coins: another store while it stands on a UTXO snapshot
+        self.background: BackgroundChain | None = None  #: validates the snapshot that the active chain stands on
+        self.prune_locks: dict[str, int] = {}  #: who needs the blocks from which height on
+        self.remarks: list[str] = []  #: what opening the chain did that the operator should know
         gc.set_threshold(*_COLLECTOR_THRESHOLDS)
         threads = (os.cpu_count() or 1) if script_threads is None else script_threads
         self.script_pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
@@ -115,12 +131,12 @@ class Chainstate:
             self.files = BlockFiles(
                 datadir / BLOCKS_DIR, params.magic, max_file_size=max_block_file_size, xor=block_xor
             )
-            self._store = ChainStore(datadir / CHAINSTATE_DIR, params.genesis_hash, map_size=map_size, recreate=reindex)
-            self.coins = CoinsCache(self._store, dbcache_bytes)
+            snapshot = self._open_stores(recreate=reindex, drop_snapshot=reindex or reindex_chainstate)
+            self.coins = CoinsCache(self._coin_store, dbcache_bytes)
             self._last_flush = time.monotonic()
             if reindex_chainstate:
                 self._store.wipe_coins()
-            self._load(scan=not reindex, activate=not reindex and not reindex_chainstate)
+            self._load(snapshot, scan=not reindex, activate=not reindex and not reindex_chainstate)
         except BaseException:
             self._release()
             raise
@@ -147,17 +163,26 @@ class Chainstate:
         """Make the present state durable: block files first, then coins, index and tip in one transaction.
         LocalFault leaves the old state.
         """
+        position = self.files.file_number, self.files.end
+        index = {entry.hash: _index_record(entry) for entry in self.index.dirty}
         try:
             self.files.sync()
-            self.coins.flush(
-                tip=self.tip.hash,
-                position=(self.files.file_number, self.files.end),
-                index={entry.hash: _index_record(entry) for entry in self.index.dirty},
-            )
+            if self.stands_on_snapshot:
+                # Two stores, so two transactions. The header tree goes first: after a crash between them the blocks
+                # that it knows beyond the tip are connected again.
+                if self.background is not None:
+                    self.background.coins.flush(tip=self.background.tip.hash, position=position, index=index)
+                else:
+                    tip = self._store.tip or self.params.genesis_hash
+                    self._store.commit(tip=tip, position=position, index=index, deleted=(), added={})
+                index = {}
+            self.coins.flush(tip=self.tip.hash, position=position, index=index)
         except LocalFault:
             self._fault = True
             raise
         self.index.dirty.clear()
+        self._share_cache()
+        self.flushed = self.tip
         self._last_flush = time.monotonic()
 
     # Reading
@@ -226,7 +251,7 @@ class Chainstate:
         before the next block.
         """
         self.flush()
-        return self._store.iterate_coins()
+        return self._coin_store.iterate_coins()
 
     def scan_coins(self, wanted: Callable[[OutPoint, PackedCoin], bool]) -> Iterator[tuple[OutPoint, PackedCoin]]:
         """The unspent coins for which `wanted` is true."""
@@ -244,7 +269,7 @@ class Chainstate:
 
     def coins_on_disk(self) -> tuple[int, int]:
         """(number of coins, bytes they take in the database) as of the last flush."""
-        return self._store.count_coins(), self._store.size_on_disk()
+        return self._coin_store.count_coins(), self._coin_store.size_on_disk()
 
     # Accepting headers and blocks
 
@@ -332,6 +357,13 @@ class Chainstate:
         if entry.prev is None:
             raise UserError("The genesis block cannot be invalidated")
         before = self.tip
+        base = self.index.assumed_base
+        if base is not None and base.ancestor(entry.height) is entry:
+            raise UserError(
+                f"Block {hash_to_hex(entry.hash)} at height {entry.height} belongs to the chain up to the UTXO snapshot"
+                f" at height {base.height}, which is still being validated. Wait until getchainstates shows one"
+                " chainstate"
+            )
         while self.index.in_active(entry):
             self._disconnect_tip()
         self.index.mark_failed(entry)
@@ -365,6 +397,137 @@ class Chainstate:
         """accept_block for a block that is in the block files already."""
         check_block(block, self.params)
         return self._accept_block(block, True, True, (file_number, data_pos))
+
+    # UTXO snapshots
+
+    @property
+    def stands_on_snapshot(self) -> bool:
+        """Whether the active chain's coins came from a UTXO snapshot; also after its validation, until the next
+        start.
+        """
+        return self._coin_store is not self._store
+
+    @property
+    def validated(self) -> BlockIndexEntry:
+        """The last block of the active chain up to which all blocks have been validated: the tip, but while a snapshot
+        is being validated the place where that stands.
+        """
+        return self.tip if self.background is None else self.background.fork
+
+    def load_snapshot(
+        self, file: BinaryIO, metadata: SnapshotMetadata, *, mempool_is_empty: Callable[[], bool] = lambda: True
+    ) -> Iterator[LoadProgress]:
+        """Load the coins of a UTXO snapshot and go on from its block, step by step; see chain.snapshot.load. Then
+        drain_events tells of the new tip, and advance_background is to be called whenever the background chain
+        can advance.
+        """
+        return load_snapshot(self, file, metadata, mempool_is_empty=mempool_is_empty, map_size=self._map_size)
+
+    def dump_snapshot(
+        self, target: BlockIndexEntry, file: BinaryIO, *, scratch_dir: Path | None
+    ) -> Iterator[DumpProgress | DumpResult]:
+        """Write the coins at `target`, a block of the active chain, to `file`, step by step; see chain.snapshot.dump.
+        Flushes first. UserError if the block is not of the active chain.
+        """
+        if not self.index.in_active(target):
+            raise UserError(f"Block {hash_to_hex(target.hash)} is not in the active chain")
+        self.flush()
+        coins = self._coin_store.frozen_coins()
+        return dump_snapshot(self, coins, self.tip, target, file, scratch_dir=scratch_dir)
+
+    def adopt_snapshot(self, store: ChainStore, base: BlockIndexEntry, assumed: AssumeUtxo) -> None:
+        """Make `base` the tip, with the coins in `store`, which are those of the network's table; what was the active
+        chain becomes the background chain. For chain.snapshot.load.
+        """
+        self.flush()
+        folders.activate(self.datadir, base.hash)
+        self.background = BackgroundChain(self.coins, self._store, self.tip, base, assumed)
+        self._coin_store = store
+        self.coins = CoinsCache(store, self._dbcache_bytes)
+        self.index.set_tip(base)
+        self.index.assume(base, assumed.chain_tx_count)
+        self._share_cache()
+        self._events.append(TipChanged(base))
+
+    def advance_background(self, *, seconds: float = BACKGROUND_STEP_S) -> list[Event]:
+        """Validate the snapshot for about so long; what happened to the active chain because of it.
+
+        LocalFault, and nothing more is written, if the snapshot or a block below it proves wrong: its coins are set
+        aside, and the next start goes on without them.
+        """
+        end = time.monotonic() + seconds
+        try:
+            while (background := self.background) is not None and background.can_advance:
+                if background.tip is background.base:
+                    self._hash_background(background)
+                else:
+                    self._move_background(background)
+                if time.monotonic() >= end:
+                    break
+        except LocalFault:
+            self._fault = True
+            raise
+        return self.drain_events()
+
+    def _move_background(self, background: BackgroundChain) -> None:
+        entry = background.next_block
+        if entry is None:  # it stands on another branch than the snapshot
+            entry = background.tip
+            background.tip = self._disconnect(entry, background.coins)[1]
+        else:
+            try:
+                self._connect(entry, background.tip, background.coins)
+            except ConsensusError as error:
+                self.index.mark_failed(entry)
+                raise self._refute_snapshot(_invalid_below_snapshot(entry, error)) from error
+            background.tip = entry
+        self._relieve(background.coins)
+
+    def _hash_background(self, background: BackgroundChain) -> None:
+        if not background.hashing:
+            self.flush()
+        digest = background.hash_step()
+        if digest is None:
+            return
+        if digest != background.assumed.hash_serialized:
+            expected = hash_to_hex(background.assumed.hash_serialized)
+            raise self._refute_snapshot(f"the coins' hash is {hash_to_hex(digest)}, not {expected}")
+        self._store.confirm_snapshot(background.base.hash)
+        self.background = None
+        self.index.stop_assuming()
+        self._share_cache()
+        self._events = self.activate_best_chain()
+
+    def _refute_snapshot(self, why: str) -> LocalFault:
+        """Set the snapshot's coins aside; what to tell the operator."""
+        background = self.background
+        height = self.tip.height
+        known = 0 if background is None else background.tip.height
+        self.flush()
+        self._fault = True
+        self._coin_store.close()
+        place = folders.set_aside(self.datadir)
+        return LocalFault(
+            f"Pickaxe failed to validate the UTXO snapshot: {why}. This indicates a hardware problem, or a bug in the"
+            " software, or a bad software modification that allowed an invalid snapshot to be loaded. The node shuts"
+            " down and stops using any state that was built on the snapshot, resetting the chain height from"
+            f" {height} to {known}. Start it again: it will resume syncing from {known} without using any snapshot"
+            " data. Please report this incident, including how you obtained the snapshot. The invalid coins are left"
+            f" in {place} for an examination; delete that folder when you do not need it"
+        )
+
+    def _share_cache(self) -> None:
+        """Divide the coin cache between the chains: most goes to the active one while it is far behind, else to the
+        other.
+        """
+        total = self._dbcache_bytes
+        if self.background is None:
+            self.coins.budget_bytes = total
+            return
+        side = int(total * SIDE_CACHE_SHARE)
+        catching_up = self.is_initial_block_download
+        self.coins.budget_bytes = total - side if catching_up else side
+        self.background.coins.budget_bytes = side if catching_up else total - side
 
     # Inside
 
@@ -416,6 +579,8 @@ class Chainstate:
             except ConsensusError as error:
                 if error.result is not BlockResult.MUTATED:
                     self.index.mark_failed(entry)
+                    if self.background is not None and self.background.needs(entry):
+                        raise self._refute_snapshot(_invalid_below_snapshot(entry, error)) from error
                 raise
         try:
             entry.file_number, entry.data_pos = stored or self.files.append_block(block.raw)
@@ -464,7 +629,19 @@ class Chainstate:
         return moves
 
     def _connect_tip(self, entry: BlockIndexEntry) -> None:
-        prev = self.tip
+        block = self._connect(entry, self.tip, self.coins)
+        self.index.set_tip(entry)
+        self._events.append(BlockConnected(entry, block))
+        self._relieve(self.coins)
+
+    def _relieve(self, coins: CoinsCache) -> None:
+        if coins.over_budget:
+            coins.trim()
+            if coins.over_budget:
+                self.flush()
+
+    def _connect(self, entry: BlockIndexEntry, prev: BlockIndexEntry, coins: CoinsCache) -> Block:
+        """Check the block of `entry` against `coins`, the state at its parent, and apply it to them."""
         block = self._recent.get(entry.hash)
         if block is None:
             block = self.read_block(entry)
@@ -475,7 +652,7 @@ class Chainstate:
         effect = connect_block(
             block,
             prev,
-            self.coins,
+            coins,
             self.params,
             check_scripts=not self._scripts_assumed_valid(entry),
             pool=self.script_pool,
@@ -485,29 +662,29 @@ class Chainstate:
             entry.undo_pos = self.files.append_undo(entry.file_number, prev.hash, encode_undo(effect.undo))
             entry.status |= HAVE_UNDO
         if self.params.bip30_exceptions.get(entry.hash) == entry.height:
-            self.coins.overwrite(effect.created)
-        self.coins.apply(effect.spent, effect.created)
+            coins.overwrite(effect.created)
+        coins.apply(effect.spent, effect.created)
         entry.raise_validity(VALID_SCRIPTS)
         self.index.dirty.add(entry)
-        self.index.set_tip(entry)
         self._recent.pop(entry.hash, None)
-        self._events.append(BlockConnected(entry, block))
-        if self.coins.over_budget:
-            self.coins.trim()
-            if self.coins.over_budget:
-                self.flush()
+        return block
 
     def _disconnect_tip(self) -> None:
         entry = self.tip
+        block, prev = self._disconnect(entry, self.coins)
+        self.index.set_tip(prev)
+        self._events.append(BlockDisconnected(entry, block))
+
+    def _disconnect(self, entry: BlockIndexEntry, coins: CoinsCache) -> tuple[Block, BlockIndexEntry]:
+        """Take the block of `entry` off `coins`, which are at it; the block and its parent."""
         if entry.prev is None:
             raise LocalFault(
                 "The genesis block cannot be disconnected: the block index is damaged; start with --reindex to rebuild"
             )
         block = self.read_block(entry)
-        effect = disconnect_block(block, entry, self.read_undo(entry), self.coins, self.params)
-        self.coins.apply(effect.spent, effect.created)
-        self.index.set_tip(entry.prev)
-        self._events.append(BlockDisconnected(entry, block))
+        effect = disconnect_block(block, entry, self.read_undo(entry), coins, self.params)
+        coins.apply(effect.spent, effect.created)
+        return block, entry.prev
 
     def _scripts_assumed_valid(self, entry: BlockIndexEntry) -> bool:
         if not self._assumevalid or self._assumevalid == ZERO_HASH:
@@ -524,22 +701,64 @@ class Chainstate:
         block_work = best.chainwork - prev.chainwork if prev is not None else best.chainwork
         return (best.chainwork - entry.chainwork) * self.params.block_interval_s > ASSUMED_VALID_BURIAL_S * block_work
 
-    def _load(self, *, scan: bool, activate: bool) -> None:
+    def _open_stores(self, *, recreate: bool, drop_snapshot: bool) -> AssumeUtxo | None:
+        """Open the database, and the one with the coins since a snapshot if there is one; the snapshot that is still
+        to be validated. A validated one takes the place of the other database first.
+        """
+        base, remarks = folders.settle(self.datadir, drop=drop_snapshot)
+        self.remarks += remarks
+        main, second = self.datadir / CHAINSTATE_DIR, self.datadir / SNAPSHOT_DIR
+        genesis = self.params.genesis_hash
+        self._store = self._coin_store = ChainStore(main, genesis, map_size=self._map_size, recreate=recreate)
+        if base is None:
+            return None
+        assumed = self.params.assumed_utxo(base)
+        if self._store.snapshot_validated != base:
+            if assumed is None:
+                raise LocalFault(
+                    "A fatal internal error occurred, see debug.log for details: Assumeutxo data not found for the"
+                    f" given blockhash '{hash_to_hex(base)}'."
+                )
+            self._coin_store = ChainStore(second, genesis, map_size=self._map_size)
+            return assumed
+        self.remarks.append("[snapshot] cleaning up unneeded background chainstate, then reinitializing")
+        coins = self._coin_store = ChainStore(second, genesis, map_size=self._map_size)
+        coins.take_index(self._store)
+        coins.close()
+        self._store.close()
+        folders.exchange(self.datadir)
+        self._store = self._coin_store = ChainStore(main, genesis, map_size=self._map_size)
+        return None
+
+    def _load(self, snapshot: AssumeUtxo | None, *, scan: bool, activate: bool) -> None:
         """Header tree and tip as of the last flush, then the blocks that were written after it."""
         index = self.index
         rows = self._store.load_index()
         try:
             index.restore(
-                (hash_, row.header, row.status, row.file_number, row.data_pos, row.undo_pos, row.tx_count)
-                for hash_, row in rows
+                (
+                    (hash_, row.header, row.status, row.file_number, row.data_pos, row.undo_pos, row.tx_count)
+                    for hash_, row in rows
+                ),
+                None if snapshot is None else (snapshot.block_hash, snapshot.chain_tx_count),
             )
-            tip_hash = self._store.tip
+            tip_hash = self._coin_store.tip
             tip = index.entries[tip_hash] if tip_hash is not None else None
+            if snapshot is not None:
+                self.background = BackgroundChain(
+                    CoinsCache(self._store, self._dbcache_bytes),
+                    self._store,
+                    index.entries[self._store.tip or self.params.genesis_hash],
+                    index.entries[snapshot.block_hash],
+                    snapshot,
+                )
         except KeyError as error:
             raise LocalFault(
                 f"The block index in {self._store.path} has a gap; start with --reindex to rebuild it"
             ) from error
         index.finish_restore(tip)
+        if tip is not None:
+            self.flushed = tip
         self.files.set_position(*self._store.position, cut=False)
         if tip is None:
             index.genesis.raise_validity(VALID_SCRIPTS)
@@ -564,9 +783,10 @@ class Chainstate:
     def _release(self) -> None:
         if self.script_pool is not None:
             self.script_pool.shutdown()
-        store = getattr(self, "_store", None)
-        if store is not None:
-            store.close()
+        for name in ("_store", "_coin_store"):
+            store = getattr(self, name, None)
+            if store is not None:
+                store.close()
         self._lock.release()
 
 
@@ -581,3 +801,7 @@ def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:
         f"Block {hash_to_hex(entry.hash)} at height {entry.height} is damaged on disk ({what}); "
         "start with --reindex to rebuild"
     )
+
+
+def _invalid_below_snapshot(entry: BlockIndexEntry, error: ConsensusError) -> str:
+    return f"block {hash_to_hex(entry.hash)} at height {entry.height} below it is invalid ({error})"

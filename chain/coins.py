@@ -43,7 +43,7 @@ class CoinsCache:
 
     def __init__(self, store: ChainStore, budget_bytes: int) -> None:
         self._store = store
-        self._budget_bytes = budget_bytes
+        self.budget_bytes = budget_bytes  #: may be changed at any time
         self._added: dict[OutPoint, PackedCoin] = {}
         self._clean: dict[OutPoint, PackedCoin] = {}
         self._deleted: set[OutPoint] = set()
@@ -97,13 +97,13 @@ class CoinsCache:
     @property
     def over_budget(self) -> bool:
         """Whether it is time to flush for the sake of memory."""
-        return self.usage_bytes > self._budget_bytes
+        return self.usage_bytes > self.budget_bytes
 
     def trim(self) -> None:
         """Drop the oldest unchanged coins if there are too many of them. Costs no write; does nothing while most
         are changed.
         """
-        limit = self._budget_bytes // (2 * ENTRY_BYTES)
+        limit = self.budget_bytes // (2 * ENTRY_BYTES)
         excess = len(self._clean) - limit
         if excess > 0:
             for outpoint in list(islice(self._clean, excess)):

@@ -140,6 +140,10 @@ class NetworkParams:
     def genesis_hash(self) -> BlockHash:
         return self.genesis.hash
 
+    def assumed_utxo(self, block_hash: bytes) -> AssumeUtxo | None:
+        """The table's line for a UTXO snapshot of that block."""
+        return next((line for line in self.assumeutxo if line.block_hash == block_hash), None)
+
 
 def _hash(hex_: str) -> BlockHash:
     return BlockHash(hash_from_hex(hex_))

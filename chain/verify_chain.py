@@ -28,6 +28,8 @@ def verify_chain(chain: Chainstate, level: int, blocks: int) -> None:
     coins = CoinsOverlay(chain.coins)
     entry = chain.tip
     stop = max(0, entry.height - blocks) if blocks else 0
+    if chain.background is not None:  # of the blocks up to the snapshot, the coins here know nothing
+        stop = max(stop, chain.background.base.height)
     undone: list[tuple[BlockIndexEntry, Block]] = []
     while entry.height > stop and entry.prev is not None:
         block = chain.read_block(entry, from_disk=True)

@@ -1,0 +1,74 @@
+"""Proving a loaded UTXO snapshot right: the chain from genesis to the snapshot's block, with coins of its own.
+
+While the active chain goes on from the snapshot, this one connects the blocks below it as they are downloaded. At the
+snapshot's block the hash of its own coins must be that of the network's table (Core: MaybeValidateSnapshot).
+"""
+
+from __future__ import annotations
+
+from chain.coins import CoinsCache
+from chain.index import BlockIndexEntry, last_common_ancestor
+from chain.params import AssumeUtxo
+from chain.snapshot.format import SetHash
+from chain.storage.store import ChainStore
+
+HASH_STEP_COINS = 20_000  #: hashed at a time
+
+
+class BackgroundChain:
+    """The validated chain beside one that stands on a snapshot. Its coins are those at `tip`."""
+
+    def __init__(
+        self, coins: CoinsCache, store: ChainStore, tip: BlockIndexEntry, base: BlockIndexEntry, assumed: AssumeUtxo
+    ) -> None:
+        self.coins = coins
+        self.tip = tip
+        self.base = base
+        self.assumed = assumed
+        self._store = store
+        self._hash: SetHash | None = None
+        self._hashed_to = b""
+
+    @property
+    def fork(self) -> BlockIndexEntry:
+        """The last validated block that the snapshot's block builds on; the tip itself but for a start on another
+        branch.
+        """
+        return last_common_ancestor(self.tip, self.base)
+
+    @property
+    def next_block(self) -> BlockIndexEntry | None:
+        """The block to connect next; None where blocks have to be taken off first, or all are connected."""
+        entry = self.base.ancestor(self.tip.height + 1)
+        return entry if entry is not None and entry.prev is self.tip else None
+
+    @property
+    def can_advance(self) -> bool:
+        """Whether there is something to do now. Safe from any thread."""
+        entry = self.next_block
+        return entry is None or entry.have_data
+
+    def needs(self, entry: BlockIndexEntry) -> bool:
+        """Whether the block will still be read here."""
+        return self.fork.height < entry.height <= self.base.height and self.base.ancestor(entry.height) is entry
+
+    @property
+    def progress(self) -> float:
+        """The share of the transactions up to the snapshot that have been validated."""
+        return self.tip.chain_tx_count / self.base.chain_tx_count if self.base.chain_tx_count else 0.0
+
+    def hash_step(self) -> bytes | None:
+        """At the snapshot's block, with all coins flushed: hash some more of them; the hash of all once it is done."""
+        if self._hash is None:
+            self._hash = SetHash()
+        coins = self._store.coins_after(self._hashed_to, HASH_STEP_COINS)
+        self._hash.update(coins)
+        if coins:
+            self._hashed_to = coins[-1][0]
+            return None
+        return self._hash.digest()
+
+    @property
+    def hashing(self) -> bool:
+        """Whether hashing has begun: the coins must not change any more."""
+        return self._hash is not None
