@@ -3,11 +3,10 @@ compiles."""
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 from typing import Any
 
+from miner.cache import cache_folder as cache_folder
 from miner.kernels.search import build_search
 from miner.kernels.variant import Variant
 
@@ -15,15 +14,6 @@ _lock = (
     threading.Lock()
 )  # Numba compiles one function at a time anyway; the lock keeps two threads from compiling the same one
 _loaded: dict[Variant, Any] = {}
-
-
-def cache_folder() -> Path:
-    """Where kernels and tuning results are kept: $PICKAXE_CACHE, else pickaxe under the user's cache folder."""
-    chosen = os.environ.get("PICKAXE_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pickaxe"
 
 
 def load_search(variant: Variant) -> Any:

@@ -3,15 +3,13 @@ kernel source."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from miner.cache import cache_folder, recall, remember
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import HostProcessor, contenders, host_processor
-from miner.cpu.kernels import cache_folder
 from miner.device import HashJob
 from miner.kernels.variant import Variant
 
@@ -73,32 +71,20 @@ def time_device(device: CpuDevice, versions: int, duration_s: float) -> float:
 def _recall(path: Path, processor: HostProcessor) -> Tuning | None:
     """A damaged or foreign file is the same as none: the measurement is cheap."""
     try:
-        entry = json.loads(path.read_text())[processor.fingerprint]
+        entry = recall(path)[processor.fingerprint]
         variant = Variant(int(entry["width"]), bool(entry["ternary"]), bool(entry["sha_extensions"]))
         versions, rate = int(entry["versions"]), float(entry["rate"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     return Tuning(variant, versions, rate) if variant in contenders(processor) and versions in VERSION_COUNTS else None
 
 
 def _remember(path: Path, processor: HostProcessor, choice: Tuning) -> None:
-    try:
-        entries = json.loads(path.read_text())
-    except (OSError, ValueError):
-        entries = {}
-    if not isinstance(entries, dict):
-        entries = {}
-    entries[processor.fingerprint] = {
+    entry = {
         "width": choice.variant.width,
         "ternary": choice.variant.ternary,
         "sha_extensions": choice.variant.sha_extensions,
         "versions": choice.versions,
         "rate": choice.rate,
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(entries, indent=1))
-        temporary.replace(path)
-    except OSError:
-        return  # it will be measured again next time
+    remember(path, processor.fingerprint, entry)

@@ -1,0 +1,40 @@
+"""Where the miner keeps what is cheap to make again: compiled kernels, tuning results, benchmark history."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def cache_folder() -> Path:
+    """$PICKAXE_CACHE, else pickaxe under the user's cache folder."""
+    chosen = os.environ.get("PICKAXE_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pickaxe"
+
+
+def recall(path: Path) -> dict[str, Any]:
+    """The JSON object kept there; empty when there is none, or it is damaged: it can be made again."""
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def remember(path: Path, key: str, entry: dict[str, Any]) -> None:
+    """Add an entry to a JSON object kept in a file, in one step; a folder that cannot be written loses only the time to
+    make it again."""
+    entries = recall(path)
+    entries[key] = entry
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(entries, indent=1))
+        temporary.replace(path)
+    except OSError:
+        return
