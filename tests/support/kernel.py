@@ -29,6 +29,15 @@ class Verdict:
     tip_hex: str
 
 
+def kernel_block(raw: bytes) -> Any:
+    """A block of libbitcoinkernel's; RuntimeError if `raw` is none. pbk's own constructor makes a Python number of every
+    byte first, which takes longer than to judge the block.
+    """
+    block = pbk.Block.__new__(pbk.Block)
+    super(pbk.Block, block).__init__(raw, len(raw))
+    return block
+
+
 class KernelJudge:
     """A regtest chain of libbitcoinkernel's in `folder`, its databases in memory."""
 
@@ -62,7 +71,7 @@ class KernelJudge:
         self._logs.clear()
         self._results.clear()
         try:
-            block = pbk.Block(raw)
+            block = kernel_block(raw)
         except RuntimeError:
             return Verdict("undecodable", None, self.tip_hex)
         block_hex = str(block.block_hash)
