@@ -8,13 +8,19 @@ from chain.chainstate import MIN_BLOCKS_TO_KEEP, Chainstate
 from chain.index import HAVE_DATA, HAVE_UNDO, BlockIndexEntry
 
 log = logging.getLogger("pickaxe.node")
+prune_log = logging.getLogger("pickaxe.prune")
 
 
-def prune_chain(chain: Chainstate, height: int) -> int:
-    """Delete every block file whose blocks all lie at or below `height` and at least 288 below the tip. Returns the
-    highest height below which
-    all is gone, -1 when nothing is."""
+def prune_chain(chain: Chainstate, height: int, lock: tuple[str, int] | None = None) -> int:
+    """Delete every block file whose blocks all lie at or below `height` and at least 288 below the tip. `lock` names
+    who still needs blocks, and the last height that it does not. Returns the highest height below which all is gone, -1
+    when nothing is."""
     limit = min(height, chain.tip.height - MIN_BLOCKS_TO_KEEP)
+    if lock is not None and lock[1] < chain.tip.height:
+        prune_log.debug("%s limited pruning to height %d", *lock)
+        limit = min(limit, lock[1])
+    limit = min([limit, *(needed - 1 for needed in chain.prune_locks.values())])
+    background = chain.background
     highest: dict[int, int] = {}
     members: dict[int, list[BlockIndexEntry]] = {}
     for entry in chain.index.entries.values():
@@ -22,6 +28,10 @@ def prune_chain(chain: Chainstate, height: int) -> int:
             highest[entry.file_number] = max(highest.get(entry.file_number, 0), entry.height)
             members.setdefault(entry.file_number, []).append(entry)
     doomed = [number for number, top in highest.items() if top <= limit and number != chain.files.file_number]
+    if background is not None:  # blocks below a UTXO snapshot are kept until they have been validated
+        doomed = [number for number in doomed if not any(background.needs(entry) for entry in members[number])]
+    if doomed:
+        chain.flush()  # the tip first: what a crash makes us connect again must not be gone
     for number in sorted(doomed):
         for entry in members[number]:
             entry.status &= ~(HAVE_DATA | HAVE_UNDO)
