@@ -1,13 +1,20 @@
 """The compiled loop of `chain.crypto.batch`: signature records in, number of the first invalid one out, no GIL in
 between.
 
-A record: kind (0 ECDSA, 1 Schnorr), key length, signature length, 32 bytes of digest, key, signature. A record without
-a key is one that was checked already. The addresses of libsecp256k1's functions are arguments, not constants, so that
-Numba can keep the machine code on disk.
+Records, by their first byte:
+
+* 0 ECDSA, 1 Schnorr: key length, signature length, 32 bytes of digest, key, signature. One without a key was checked
+  already.
+* 2, a spend of a key hash: key length, signature length, message length (u16 BE), 20 bytes of hash, message, key,
+  signature. The key has that hash, the signature is strict DER and signs SHA-256d of the message.
+* 3, m-of-n: n, m, length of what follows (u16 BE); n key lengths, m signature lengths, m digests, keys, signatures.
+
+The addresses of libsecp256k1's functions are arguments, not constants, so that Numba can keep the machine code on disk.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,7 +23,11 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from chain.crypto.hash_native import ripemd160_of_32, sha256_into
 from chain.crypto.secp256k1_native import CONTEXT
+
+_ECDSA, _KEY_HASH, _MULTISIG = 0, 2, 3
+_KEPT_KEYS = 1024  # a power of two; 104 bytes each for each thread
 
 
 def _address(name: str) -> int:
@@ -125,40 +136,118 @@ def _der_lax(data: Any, start: Any, end: Any, out: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _verify(data: Any, functions: Any) -> Any:
-    context, parse_key, parse_signature, normalize = functions[0], functions[1], functions[2], functions[3]
-    verify_ecdsa, parse_xonly, verify_schnorr = functions[4], functions[5], functions[6]
+def _der_strict(data: Any, start: Any, end: Any) -> Any:
+    """BIP66. The twin of `chain.script.signatures.is_valid_signature_encoding`, without the hash-type byte."""
+    size = end - start
+    if size < 8 or size > 72 or data[start] != 0x30 or np.int64(data[start + 1]) != size - 2 or data[start + 2] != 2:
+        return False
+    r_size = np.int64(data[start + 3])
+    if r_size == 0 or 5 + r_size >= size:
+        return False
+    s_size = np.int64(data[start + 5 + r_size])
+    s_at = start + 6 + r_size
+    if s_size == 0 or r_size + s_size + 6 != size or data[s_at - 2] != 2:
+        return False
+    if data[start + 4] & 0x80 or (r_size > 1 and data[start + 4] == 0 and not data[start + 5] & 0x80):
+        return False
+    return not (data[s_at] & 0x80 or (s_size > 1 and data[s_at] == 0 and not data[s_at + 1] & 0x80))
+
+
+@njit(nogil=True, cache=True)
+def _parse_key(data: Any, start: Any, size: Any, key: Any, keys: Any, functions: Any) -> Any:
+    """A public key to its 64 opaque bytes. Taking a compressed key apart costs a square root, a seventh of a
+    verification: those seen last are kept in `keys`, rows of 33 bytes, whether they count, and from 40 on the 64.
+    """
+    if size != 33:
+        base = np.uint64(data.ctypes.data) + np.uint64(start)
+        return _call4(functions[1], functions[0], np.uint64(key.ctypes.data), base, np.uint64(size)) == 1
+    row = keys[(np.int64(data[start + 7]) << 8 | np.int64(data[start + 19])) & (len(keys) - 1)]
+    same = row[33] == 1
+    for i in range(33):
+        if row[i] != data[start + i]:
+            same = False
+            break
+    if not same:
+        base = np.uint64(data.ctypes.data) + np.uint64(start)
+        row[33] = 0
+        if _call4(functions[1], functions[0], np.uint64(row.ctypes.data) + np.uint64(40), base, np.uint64(33)) != 1:
+            return False
+        for i in range(33):
+            row[i] = data[start + i]
+        row[33] = 1
+    key[:] = row[40:]
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _verify_ecdsa(
+    data: Any, start: Any, end: Any, digest_at: Any, key: Any, compact: Any, signature: Any, functions: Any
+) -> Any:
+    """Lax DER, parsed key. High S is accepted."""
+    if not _der_lax(data, start, end, compact):
+        return False
+    context, signature_at = functions[0], np.uint64(signature.ctypes.data)
+    if _call3(functions[2], context, signature_at, np.uint64(compact.ctypes.data)) != 1:
+        return False
+    _call3(functions[3], context, signature_at, signature_at)
+    return _call4(functions[4], context, signature_at, digest_at, np.uint64(key.ctypes.data)) == 1
+
+
+@njit(nogil=True, cache=True)
+def _verify(data: Any, functions: Any, keys: Any) -> Any:
+    context, parse_xonly, verify_schnorr = functions[0], functions[5], functions[6]
     compact = np.zeros(64, dtype=np.uint8)
-    key = np.zeros(
-        64, dtype=np.uint8
-    )  # secp256k1_pubkey, secp256k1_xonly_pubkey and secp256k1_ecdsa_signature: 64 opaque bytes each
+    key = np.zeros(64, dtype=np.uint8)  # secp256k1_pubkey, _xonly_pubkey and _ecdsa_signature: 64 opaque bytes each
     signature = np.zeros(64, dtype=np.uint8)
-    key_at, signature_at = np.uint64(key.ctypes.data), np.uint64(signature.ctypes.data)
-    compact_at, base = np.uint64(compact.ctypes.data), np.uint64(data.ctypes.data)
+    digest = np.zeros(32, dtype=np.uint8)
+    state = np.zeros(8, dtype=np.uint32)
+    schedule = np.zeros(64, dtype=np.uint32)
+    base = np.uint64(data.ctypes.data)
     size = len(data)
     pos: Any = 0
     number = 0
     while pos < size:
         kind, key_size, signature_size = data[pos], np.int64(data[pos + 1]), np.int64(data[pos + 2])
-        digest_at = base + np.uint64(pos + 3)
-        encoded_key_at = base + np.uint64(pos + 35)
-        start = pos + 35 + key_size
-        pos = start + signature_size
-        if key_size:
-            if kind == 0:
-                if not _der_lax(data, start, pos, compact):
+        if kind == _MULTISIG:
+            total, required, length = key_size, signature_size, np.int64(data[pos + 3]) << 8 | np.int64(data[pos + 4])
+            if not _verify_multisig(data, pos + 5, total, required, key, compact, signature, keys, functions):
+                return number
+            pos += 5 + length
+        elif kind == _KEY_HASH:
+            message_size = np.int64(data[pos + 3]) << 8 | np.int64(data[pos + 4])
+            message = pos + 25
+            start = message + message_size
+            pos = start + key_size + signature_size
+            sha256_into(data, start, key_size, digest, state, schedule)
+            ripemd160_of_32(digest, digest, schedule)
+            for i in range(20):
+                if digest[i] != data[message - 20 + i]:
                     return number
-                if _call4(parse_key, context, key_at, encoded_key_at, np.uint64(key_size)) != 1:
+            if not _der_strict(data, pos - signature_size, pos):
+                return number
+            if not _parse_key(data, start, key_size, key, keys, functions):
+                return number
+            sha256_into(data, message, message_size, digest, state, schedule)
+            sha256_into(digest, 0, 32, digest, state, schedule)
+            digest_at = np.uint64(digest.ctypes.data)
+            if not _verify_ecdsa(data, pos - signature_size, pos, digest_at, key, compact, signature, functions):
+                return number
+        else:
+            start = pos + 35 + key_size
+            digest_at = base + np.uint64(pos + 3)
+            pos = start + signature_size
+            if key_size == 0:
+                pass
+            elif kind == _ECDSA:
+                if not _parse_key(data, start - key_size, key_size, key, keys, functions):
                     return number
-                if _call3(parse_signature, context, signature_at, compact_at) != 1:
-                    return number
-                _call3(normalize, context, signature_at, signature_at)
-                if _call4(verify_ecdsa, context, signature_at, digest_at, key_at) != 1:
+                if not _verify_ecdsa(data, start, pos, digest_at, key, compact, signature, functions):
                     return number
             else:
+                key_at = np.uint64(key.ctypes.data)
                 if key_size != 32 or signature_size != 64:
                     return number
-                if _call3(parse_xonly, context, key_at, encoded_key_at) != 1:
+                if _call3(parse_xonly, context, key_at, base + np.uint64(start - 32)) != 1:
                     return number
                 if _call5(verify_schnorr, context, base + np.uint64(start), digest_at, np.uint64(32), key_at) != 1:
                     return number
@@ -166,6 +255,64 @@ def _verify(data: Any, functions: Any) -> Any:
     return -1
 
 
+@njit(nogil=True, cache=True)
+def _verify_multisig(
+    data: Any,
+    pos: Any,
+    total: Any,
+    required: Any,
+    key: Any,
+    compact: Any,
+    signature: Any,
+    keys: Any,
+    functions: Any,
+) -> Any:
+    """Whether each signature belongs to one of the keys in the same order, tried from the last of both as
+    OP_CHECKMULTISIG does. At `pos`: a length byte for each key, one for each signature, the digests, keys, signatures.
+    """
+    lengths = pos
+    digest = lengths + total + required + 32 * required
+    key_end: Any = digest
+    for i in range(total):
+        key_end += np.int64(data[lengths + i])
+    signature_end: Any = key_end
+    for i in range(required):
+        signature_end += np.int64(data[lengths + total + i])
+    base = np.uint64(data.ctypes.data)
+    key_at, signature_at = total, required
+    while signature_at:
+        if signature_at > key_at:
+            return False
+        key_size = np.int64(data[lengths + key_at - 1])
+        signature_size = np.int64(data[lengths + total + signature_at - 1])
+        digest = lengths + total + required + 32 * (signature_at - 1)
+        if _parse_key(data, key_end - key_size, key_size, key, keys, functions) and _verify_ecdsa(
+            data,
+            signature_end - signature_size,
+            signature_end,
+            base + np.uint64(digest),
+            key,
+            compact,
+            signature,
+            functions,
+        ):
+            signature_at -= 1
+            signature_end -= signature_size
+        key_at -= 1
+        key_end -= key_size
+    return True
+
+
+class _Scratch(threading.local):
+    """Each thread its own keys, so that no two write to a row at once."""
+
+    def __init__(self) -> None:
+        self.keys = np.zeros((_KEPT_KEYS, 104), dtype=np.uint8)
+
+
+_scratch = _Scratch()
+
+
 def verify_records(records: bytearray) -> int:
     """The number of the first record whose signature is invalid, or -1."""
-    return int(_verify(np.frombuffer(records, dtype=np.uint8), _FUNCTIONS))
+    return int(_verify(np.frombuffer(records, dtype=np.uint8), _FUNCTIONS, _scratch.keys))

@@ -40,6 +40,23 @@ def _integer(data: bytes, pos: int) -> tuple[bytes, int] | None:
     return data[pos : pos + length], pos + length
 
 
+def is_strict_der(signature: bytes) -> bool:
+    """BIP66: strict DER of two positive integers; `signature` is without its hash-type byte."""
+    size = len(signature)
+    if not 8 <= size <= 72 or signature[0] != 0x30 or signature[1] != size - 2:
+        return False
+    r_size = signature[3]
+    if 5 + r_size >= size:
+        return False
+    s_size = signature[5 + r_size]
+    if r_size + s_size + 6 != size or signature[2] != 2 or signature[r_size + 4] != 2 or not r_size or not s_size:
+        return False
+    if signature[4] & 0x80 or (r_size > 1 and signature[4] == 0 and not signature[5] & 0x80):
+        return False
+    s_at = r_size + 6
+    return not (signature[s_at] & 0x80 or (s_size > 1 and signature[s_at] == 0 and not signature[s_at + 1] & 0x80))
+
+
 def parse_der_lax(signature: bytes) -> bytes | None:
     """R and S as 64 bytes (big-endian, 32 each), or None if there is no way to read them.
 

@@ -1,8 +1,8 @@
 """Verification of transaction inputs: one at a time with the exact error, or whole transactions with the curve
 arithmetic set aside.
 
-`collect_checks` separates an input's script from its signatures. Spends of the common single-signature templates are
-recognised and reduced to (scheme, public key, digest, signature) without running a script. All others run the
+`collect_checks` separates an input's script from its signatures. Spends of the common templates are recognised and
+reduced to (scheme, public keys, digest or message, signatures) without running a script. All others run the
 interpreter with a checker that sets aside a signature check whenever a false answer is sure to fail the input, and
 answers the rest at once. Either way the input is valid exactly when nothing failed here and every signature put in the
 batch is valid; `tests/property/test_script_checks.py` holds that against `verify_input`.
@@ -24,7 +24,7 @@ from chain.script.flags import ScriptFlags
 from chain.script.interpreter import verify_script
 from chain.script.machine import SigVersion, TaprootContext
 from chain.script.numbers import is_true
-from chain.script.sighash import SIGHASH_ALL, TxData, legacy_sighash, segwit_v0_sighash, taproot_sighash
+from chain.script.sighash import SIGHASH_ALL, TxData, legacy_message, legacy_sighash, segwit_v0_sighash, taproot_sighash
 from chain.script.signatures import has_pubkey_size, is_low_s, is_valid_signature_encoding
 
 LOCKTIME_THRESHOLD = 500_000_000  #: below it a lock time is a height, from it on a UNIX time
@@ -33,12 +33,14 @@ SEQUENCE_LOCKTIME_IS_TIME = 1 << 22  #: BIP68: units of 512 s instead of blocks
 SEQUENCE_LOCKTIME_MASK = 0xFFFF
 
 _BASE = int(SigVersion.BASE)
-_P2SH, _WITNESS, _TAPROOT, _LOW_S = (
-    int(f) for f in (ScriptFlags.P2SH, ScriptFlags.WITNESS, ScriptFlags.TAPROOT, ScriptFlags.LOW_S)
+_P2SH, _WITNESS, _TAPROOT, _LOW_S, _DERSIG = (
+    int(f) for f in (ScriptFlags.P2SH, ScriptFlags.WITNESS, ScriptFlags.TAPROOT, ScriptFlags.LOW_S, ScriptFlags.DERSIG)
 )
 _DEFINED_TYPES = frozenset({1, 2, 3, 0x81, 0x82, 0x83})
 _COMPRESSED = frozenset({2, 3})
 _MIN_TEMPLATE_SIG = 60  # shorter signatures are valid but rare: the interpreter takes them
+_SHORT_INPUTS, _SHORT_SIZE = 8, 1000  # up to these the batch hashes a whole transaction as fast as hashlib does
+_ENDS = [bytes((0x50 + n, 0xAE)) for n in range(17)]  # of a multisig script with n keys
 
 
 class TransactionChecker:
@@ -70,6 +72,12 @@ class TransactionChecker:
         if not sig or not has_pubkey_size(pubkey):
             return False
         return self.accept_ecdsa(pubkey, sig[:-1], self.ecdsa_digest(script_code, sig[-1], sigversion), fatal)
+
+    def defer_multisig(
+        self, sigs: Sequence[bytes], pubkeys: Sequence[bytes], script_code: bytes, sigversion: int
+    ) -> bool:
+        """Never: this checker answers at once."""
+        return False
 
     def check_schnorr(self, sig: bytes, pubkey: bytes, context: TaprootContext) -> ScriptError:
         hash_type = 0
@@ -123,16 +131,26 @@ class DeferringChecker(TransactionChecker):
     not. A Schnorr signature is always of that kind: BIP342 fails a script at the first invalid one that is not empty.
     """
 
-    __slots__ = ("deferred",)
+    __slots__ = ("deferred", "multisigs")
 
     def __init__(self, txdata: TxData, index: int, value: int) -> None:
         super().__init__(txdata, index, value)
         self.deferred: list[tuple[bool, bytes, bytes, bytes]] = []  # (is Schnorr, public key, signature, digest)
+        self.multisigs: list[tuple[Sequence[bytes], list[bytes], list[bytes]]] = []  # public keys, signatures, digests
 
     def accept_ecdsa(self, pubkey: bytes, der_signature: bytes, digest: bytes, fatal: bool) -> bool:
         if not fatal:
             return verify_ecdsa(pubkey, der_signature, digest)
         self.deferred.append((False, pubkey, der_signature, digest))
+        return True
+
+    def defer_multisig(
+        self, sigs: Sequence[bytes], pubkeys: Sequence[bytes], script_code: bytes, sigversion: int
+    ) -> bool:
+        if max(map(len, pubkeys)) > 65 or max(map(len, sigs)) > 255:  # more than a record of the batch can hold
+            return False
+        digests = [self.ecdsa_digest(script_code, sig[-1], sigversion) for sig in sigs]
+        self.multisigs.append((pubkeys, [sig[:-1] for sig in sigs], digests))
         return True
 
     def accept_schnorr(self, xonly: bytes, signature: bytes, digest: bytes) -> bool:
@@ -172,7 +190,7 @@ def collect_checks(
         checker = DeferringChecker(txdata, index, value)
         error = verify_script(tx.script_sigs[index], script, tx.witnesses[index], bits, checker)
         if error is not ScriptError.OK:
-            if checker.deferred:  # one of them may have been the first to fail
+            if checker.deferred or checker.multisigs:  # one of them may have been the first to fail
                 error = verify_input(tx, index, coin, bits, txdata)
             return index, error
         tag = (position, index)
@@ -181,11 +199,13 @@ def collect_checks(
                 batch.add_schnorr(pubkey, signature, digest, tag)
             else:
                 batch.add_ecdsa(pubkey, signature, digest, tag)
+        for pubkeys, signatures, digests in checker.multisigs:
+            batch.add_multisig(pubkeys, signatures, digests, tag)
     return None
 
 
-# Templates. Each puts the one signature of a spend into the batch, or returns False where the spend is not beyond doubt
-# valid but for that signature; then the interpreter judges it. No flag may object to what they accept.
+# Templates. Each puts the signatures of a spend into the batch, or returns False where the spend is not beyond doubt
+# valid but for them; then the interpreter judges it. No flag may object to what they accept.
 
 
 def _p2wpkh(
@@ -221,12 +241,11 @@ def _v0_key_hash(
     if len(witness) != 2:
         return False
     sig, pubkey = witness
-    if len(pubkey) != 33 or pubkey[0] not in _COMPRESSED or not _is_plain_signature(sig, flags):
-        return False
-    if hash160(pubkey) != program or not is_true(program):
+    if len(pubkey) != 33 or pubkey[0] not in _COMPRESSED or not _may_be_plain_signature(sig, flags):
         return False
     hash_type = sig[-1]
     if hash_type == SIGHASH_ALL:
+        # The batch also checks the key's hash: a program that is false on the stack is no key's.
         head, tail = txdata.segwit_parts(SIGHASH_ALL)
         message = b"%b%b\x19\x76\xa9\x14%b\x88\xac%b%b%b" % (
             head,
@@ -236,10 +255,12 @@ def _v0_key_hash(
             tx.sequences[index].to_bytes(4, "little"),
             tail,
         )
-        digest = sha256(sha256(message).digest()).digest()
-    else:
-        code = b"\x76\xa9\x14" + program + b"\x88\xac"
-        digest = segwit_v0_sighash(txdata, index, code, int.from_bytes(coin[:8], "little", signed=True), hash_type)
+        batch.add_key_hash(program, message, pubkey, sig[:-1], (position, index))
+        return True
+    if not is_valid_signature_encoding(sig) or hash160(pubkey) != program:
+        return False
+    code = b"\x76\xa9\x14" + program + b"\x88\xac"
+    digest = segwit_v0_sighash(txdata, index, code, int.from_bytes(coin[:8], "little", signed=True), hash_type)
     batch.add_ecdsa(pubkey, sig[:-1], digest, (position, index))
     return True
 
@@ -255,15 +276,66 @@ def _p2pkh(
     if not _MIN_TEMPLATE_SIG <= len(sig) <= 73 or len(script_sig) <= split:
         return False
     pubkey = script_sig[split + 1 :]
-    if len(pubkey) != script_sig[split] or hash160(pubkey) != coin[15:35]:
+    if len(pubkey) != script_sig[split]:
         return False
     if not (len(pubkey) == 33 and pubkey[0] in _COMPRESSED) and not (len(pubkey) == 65 and pubkey[0] == 4):
         return False
-    if not _is_plain_signature(sig, flags):
+    if not _may_be_plain_signature(sig, flags):
         return False
     # The signature is longer than anything the script pushes: FindAndDelete has nothing to find.
+    if sig[-1] == SIGHASH_ALL and len(tx.prevouts) < _SHORT_INPUTS and len(tx.raw) < _SHORT_SIZE:
+        message = legacy_message(txdata, index, b"\x19" + coin[12:])
+        batch.add_key_hash(coin[15:35], message, pubkey, sig[:-1], (position, index))
+        return True
+    if not is_valid_signature_encoding(sig) or hash160(pubkey) != coin[15:35]:
+        return False
     digest = legacy_sighash(txdata, index, coin[12:], sig[-1])
     batch.add_ecdsa(pubkey, sig[:-1], digest, (position, index))
+    return True
+
+
+def _witness_32(
+    tx: Transaction, txdata: TxData, index: int, coin: bytes, flags: int, batch: SignatureBatch[Any], position: int
+) -> bool:
+    template = _p2tr_key if coin[12] == 0x51 else _p2wsh_multisig
+    return template(tx, txdata, index, coin, flags, batch, position)
+
+
+def _p2wsh_multisig(
+    tx: Transaction, txdata: TxData, index: int, coin: bytes, flags: int, batch: SignatureBatch[Any], position: int
+) -> bool:
+    witness = tx.witnesses[index]
+    if coin[12:14] != b"\0\x20" or len(witness) < 3 or tx.script_sigs[index] or not flags & _WITNESS:
+        return False
+    script = witness[-1]
+    size = len(script)
+    required, total = script[0] - 0x50 if size else 0, (size - 3) // 34
+    if (
+        size != 34 * total + 3
+        or not 1 <= required <= total <= 16
+        or script[-2:] != _ENDS[total]
+        or len(witness) != required + 2
+        or witness[0]
+    ):
+        return False
+    keys = [script[at : at + 33] for at in range(2, size - 2, 34)]
+    for key in keys:
+        if key[0] not in _COMPRESSED:
+            return False
+    if script[1 : size - 2 : 34] != b"\x21" * total or sha256(script).digest() != coin[14:]:
+        return False
+    value = int.from_bytes(coin[:8], "little", signed=True)
+    signatures, digests = [], []
+    hash_type, digest = -1, b""
+    for sig in witness[1:-1]:
+        if not _may_be_plain_signature(sig, flags) or not is_valid_signature_encoding(sig):
+            return False
+        if sig[-1] != hash_type:
+            hash_type = sig[-1]
+            digest = segwit_v0_sighash(txdata, index, script, value, hash_type)
+        signatures.append(sig[:-1])
+        digests.append(digest)
+    batch.add_multisig(keys, signatures, digests, (position, index))
     return True
 
 
@@ -297,14 +369,16 @@ def _p2tr_key(
     return True
 
 
-def _is_plain_signature(sig: bytes, flags: int) -> bool:
-    """Strict DER, a defined hash type and, where asked for, low S: no flag can object to it."""
-    return (
-        len(sig) >= _MIN_TEMPLATE_SIG
-        and sig[-1] in _DEFINED_TYPES
-        and is_valid_signature_encoding(sig)
-        and (not flags & _LOW_S or is_low_s(sig))
-    )
+def _may_be_plain_signature(sig: bytes, flags: int) -> bool:
+    """Whether the size and the hash type are usual and no flag objects to the signature if it is strict DER, which is
+    left to be checked: the batch does where it can. Where no flag demands strict DER it is checked here, because what
+    is not may be valid all the same.
+    """
+    if not _MIN_TEMPLATE_SIG <= len(sig) <= 73 or sig[-1] not in _DEFINED_TYPES:
+        return False
+    if flags & _LOW_S or not flags & _DERSIG:
+        return is_valid_signature_encoding(sig) and (not flags & _LOW_S or is_low_s(sig))
+    return True
 
 
 #: By the length of a packed coin: which template its script may be.
@@ -312,5 +386,5 @@ _TEMPLATES: dict[int, Callable[[Transaction, TxData, int, bytes, int, SignatureB
     SCRIPT_OFFSET + 22: _p2wpkh,
     SCRIPT_OFFSET + 23: _p2sh_p2wpkh,
     SCRIPT_OFFSET + 25: _p2pkh,
-    SCRIPT_OFFSET + 34: _p2tr_key,
+    SCRIPT_OFFSET + 34: _witness_32,
 }

@@ -4,6 +4,7 @@ operations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -58,6 +59,13 @@ class SignatureChecker(Protocol):
 
     def check_ecdsa(self, sig: bytes, pubkey: bytes, script_code: bytes, sigversion: int, fatal: bool) -> bool:
         """Whether `sig` (with its hash-type byte) signs the transaction."""
+
+    def defer_multisig(
+        self, sigs: Sequence[bytes], pubkeys: Sequence[bytes], script_code: bytes, sigversion: int
+    ) -> bool:
+        """Whether the checker will see to it, later, that each signature belongs to one of the keys in the same order.
+        Asked only where failure is fatal and no encoding offends; otherwise the pairs are asked for one by one.
+        """
 
     def check_schnorr(self, sig: bytes, pubkey: bytes, context: TaprootContext) -> ScriptError:
         """OK or why the taproot signature is refused; a refusal always fails the script."""

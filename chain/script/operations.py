@@ -499,6 +499,14 @@ def _match_signatures(machine: Machine, sigs: list[bytes], keys: list[bytes], sc
     """
     sig_at, key_at = len(sigs), len(keys)
     failure_fatal = verify or machine.flags & _NULLFAIL != 0 or (machine.final and machine.last_operation())
+    if (
+        failure_fatal
+        and 0 < sig_at < key_at
+        and all(sigs)
+        and _are_well_formed(machine, sigs, keys)
+        and machine.checker.defer_multisig(sigs, keys, script_code, machine.sigversion)
+    ):
+        return True
     while sig_at:
         sig, pubkey = sigs[sig_at - 1], keys[key_at - 1]
         _check_encodings(machine, sig, pubkey)
@@ -510,3 +518,11 @@ def _match_signatures(machine: Machine, sigs: list[bytes], keys: list[bytes], sc
         if sig_at > key_at:
             return False
     return True
+
+
+def _are_well_formed(machine: Machine, sigs: list[bytes], keys: list[bytes]) -> bool:
+    """Whether no pair of them could fail for its encoding."""
+    flags, v0 = machine.flags, machine.sigversion == _WITNESS_V0
+    return not any(check_signature_encoding(sig, flags) is not ScriptError.OK for sig in sigs) and not any(
+        check_pubkey_encoding(key, flags, v0) is not ScriptError.OK for key in keys
+    )

@@ -200,10 +200,10 @@ def legacy_sighash(txdata: TxData, index: int, script_code: bytes, hash_type: in
         return SINGLE_BUG_DIGEST
     code = _legacy_script_code(script_code)
     if hash_type == SIGHASH_ALL:
+        if len(tx.prevouts) < _LONG:
+            return sha256(sha256(legacy_message(txdata, index, code)).digest()).digest()
         message, first, _ = txdata.legacy_parts()
         at = first + 41 * index + 36  # the empty script of this input
-        if len(tx.prevouts) < _LONG:
-            return sha256(sha256(message[:at] + code + message[at + 1 :]).digest()).digest()
         state = _long_prefix(txdata, message, at)
         state.update(code)
         state.update(memoryview(message)[at + 1 :])
@@ -227,6 +227,13 @@ def legacy_sighash(txdata: TxData, index: int, script_code: bytes, hash_type: in
         parts += [write_compact_size(len(tx.values)), txdata.outputs()]
     parts += [txdata.locktime, (hash_type & 0xFFFFFFFF).to_bytes(4, "little")]
     return sha256(sha256(b"".join(parts)).digest()).digest()
+
+
+def legacy_message(txdata: TxData, index: int, code: bytes) -> bytes:
+    """What a SIGHASH_ALL signature of the original algorithm hashes; `code` is the script code with its length."""
+    message, first, _ = txdata.legacy_parts()
+    at = first + 41 * index + 36  # the empty script of this input
+    return message[:at] + code + message[at + 1 :]
 
 
 def _long_prefix(txdata: TxData, message: bytes, at: int) -> hashlib._Hash:

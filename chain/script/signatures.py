@@ -5,6 +5,7 @@ Mirrors CheckSignatureEncoding and CheckPubKeyEncoding in Bitcoin Core's ``scrip
 
 from __future__ import annotations
 
+from chain.crypto.der import is_strict_der
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 
@@ -18,19 +19,7 @@ _WITNESS_PUBKEYTYPE = int(ScriptFlags.WITNESS_PUBKEYTYPE)
 
 def is_valid_signature_encoding(sig: bytes) -> bool:
     """BIP66: strict DER of two positive integers, followed by one hash-type byte."""
-    size = len(sig)
-    if not 9 <= size <= 73 or sig[0] != 0x30 or sig[1] != size - 3:
-        return False
-    r_size = sig[3]
-    if 5 + r_size >= size:
-        return False
-    s_size = sig[5 + r_size]
-    if r_size + s_size + 7 != size or sig[2] != 2 or sig[r_size + 4] != 2 or not r_size or not s_size:
-        return False
-    if sig[4] & 0x80 or (r_size > 1 and sig[4] == 0 and not sig[5] & 0x80):
-        return False
-    s_at = r_size + 6
-    return not (sig[s_at] & 0x80 or (s_size > 1 and sig[s_at] == 0 and not sig[s_at + 1] & 0x80))
+    return is_strict_der(sig[:-1])
 
 
 def is_low_s(sig: bytes) -> bool:

@@ -6,11 +6,14 @@ import random
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from chain.crypto import batch as batch_module
 from chain.crypto import secp256k1_native as curve
 from chain.crypto.batch import SignatureBatch
+from chain.crypto.der import is_strict_der
+from chain.crypto.hashes import hash160, sha256d
 
 
 def _ecdsa_case(rng: random.Random) -> tuple[bytes, bytes, bytes]:
@@ -57,6 +60,108 @@ def test_batch_of_one_agrees_with_the_single_check(
         assert (batch.verify() is None) == expected, (key.hex(), signature.hex(), digest.hex())
         verdicts.append(expected)
     assert len(set(verdicts)) == 2
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_key_hash_spends(rng: random.Random, portable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Valid exactly if the key has the hash, the signature is strict DER, and it signs the message."""
+    if portable:
+        monkeypatch.setattr(batch_module, "_verifier", batch_module._verify_one_by_one)
+    verdicts = []
+    for _ in range(400):
+        message = rng.randbytes(rng.choice((0, 1, 55, 56, 63, 64, 119, 182, 183, 400)))
+        key, signature, _ = _ecdsa_case(rng)
+        if rng.random() < 0.6:
+            secret = rng.randbytes(32)
+            key = curve.pubkey_from_secret(secret, rng.random() < 0.7)
+            signature = curve.sign_ecdsa(secret, sha256d(message))
+            if rng.random() < 0.3:
+                signature = _ecdsa_damage(rng, signature)
+        key_hash = hash160(key) if rng.random() < 0.9 else rng.randbytes(20)
+        signature = signature[:255]
+        batch: SignatureBatch[str] = SignatureBatch()
+        batch.add_key_hash(key_hash, message, key, signature, "tag")
+        expected = (
+            hash160(key) == key_hash
+            and is_strict_der(signature)
+            and curve.verify_ecdsa(key, signature, sha256d(message))
+        )
+        assert (batch.verify() is None) == expected, (key_hash.hex(), message.hex(), key.hex(), signature.hex())
+        verdicts.append(expected)
+    assert 50 < sum(verdicts) < 350
+
+
+def _ecdsa_damage(rng: random.Random, signature: bytes) -> bytes:
+    at = rng.choice((0, 1, 2, 3, 4, 5, 4 + signature[3], 5 + signature[3], 6 + signature[3], len(signature) - 1))
+    at = min(at, len(signature) - 1)
+    return signature[:at] + bytes((signature[at] ^ 1 << rng.randrange(8),)) + signature[at + 1 :]
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_multisig(rng: random.Random, portable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way to hand in signatures for keys, beside OP_CHECKMULTISIG's algorithm written down once more."""
+    if portable:
+        monkeypatch.setattr(batch_module, "_verifier", batch_module._verify_one_by_one)
+    verdicts = []
+    for _ in range(150):
+        total = rng.choice((1, 2, 3, 3, 5, 16, 20))
+        secrets = [rng.randbytes(32) for _ in range(total)]
+        keys = [curve.pubkey_from_secret(secret, rng.random() < 0.7) for secret in secrets]
+        signers = sorted(rng.sample(range(total), rng.randint(1, total)))
+        if rng.random() < 0.3:
+            rng.shuffle(signers)
+        if rng.random() < 0.2:
+            keys[rng.randrange(total)] = rng.randbytes(rng.choice((0, 1, 33, 65)))
+        digests = [rng.randbytes(32) for _ in signers]
+        signatures = [
+            curve.sign_ecdsa(secrets[n], digest, grind=False) for n, digest in zip(signers, digests, strict=True)
+        ]
+        if rng.random() < 0.2:
+            signatures[-1] = _ecdsa_damage(rng, signatures[-1])
+        matched, key_at = 0, 0
+        while matched < len(signatures) and key_at < total:
+            matched += curve.verify_ecdsa(keys[key_at], signatures[matched], digests[matched])
+            key_at += 1
+        batch: SignatureBatch[int] = SignatureBatch()
+        batch.add_schnorr(b"", b"", bytes(32), 0)  # checked already
+        batch.add_multisig(keys, signatures, digests, 1)
+        expected = None if matched == len(signatures) else 1
+        assert batch.verify() == expected
+        verdicts.append(expected is None)
+    assert 30 < sum(verdicts) < 145
+
+
+def test_kept_keys_are_never_mistaken(rng: random.Random) -> None:
+    """Keys that share a row with one another, valid and not, in any order: the verdict is that of each alone."""
+    cases = []
+    for _ in range(24):
+        secret, digest = rng.randbytes(32), rng.randbytes(32)
+        key, signature = curve.pubkey_from_secret(secret), curve.sign_ecdsa(secret, digest)
+        cases.append((key, signature, digest))
+        for wrong in (b"\0" + key[1:], bytes((key[0] ^ 1,)) + key[1:], key[:-1] + b"\0", bytes(33)):
+            cases.append((wrong, signature, digest))
+    for _ in range(600):
+        batch: SignatureBatch[int] = SignatureBatch()
+        case = rng.choice(cases)
+        batch.add_ecdsa(*case, 0)
+        assert (batch.verify() is None) == curve.verify_ecdsa(*case)
+
+
+def test_strict_der_in_compiled_code(rng: random.Random) -> None:
+    from chain.crypto.batch_native import _der_strict
+
+    seen = set()
+    for _ in range(4000):
+        signature = curve.sign_ecdsa(rng.randbytes(32), rng.randbytes(32), grind=False)
+        for _ in range(rng.randrange(3)):
+            signature = _ecdsa_damage(rng, signature)
+        if rng.random() < 0.1:
+            signature = signature[: rng.randrange(len(signature))] + rng.randbytes(rng.randrange(5))
+        data = np.frombuffer(b"xx" + signature + b"yyyyyyyyy", dtype=np.uint8)
+        strict = is_strict_der(signature)
+        assert bool(_der_strict(data, 2, 2 + len(signature))) == strict, signature.hex()
+        seen.add(strict)
+    assert len(seen) == 2
 
 
 def test_the_first_failure_is_named(rng: random.Random) -> None:

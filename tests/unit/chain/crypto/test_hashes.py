@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 
+import numpy as np
 import pytest
 
 from chain.crypto import hashes
@@ -45,3 +46,17 @@ def test_tagged_hash_and_the_rest() -> None:
     assert hashes.sha256d(b"hello").hex() == "9595c9df90075148eb06860365df33584b75bff782a510c6cd4883a419833d50"
     assert hashes.hash160(b"hello").hex() == "b6a9c8c230722b7c748331a8b450f05566dc7d0f"
     assert hashes.hmac_sha512(b"k", b"d") == hashes.hmac.digest(b"k", b"d", "sha512")
+
+
+def test_hashes_in_compiled_code(rng: random.Random) -> None:
+    from chain.crypto.hash_native import ripemd160_of_32, sha256_into
+
+    state, schedule = np.zeros(8, np.uint32), np.zeros(64, np.uint32)
+    out = np.zeros(32, np.uint8)
+    for size in [*range(200), 1000, 65535]:
+        message = rng.randbytes(size)
+        sha256_into(np.frombuffer(b"abc" + message + b"xyz", np.uint8), 3, size, out, state, schedule)
+        assert out.tobytes() == hashes.sha256(message)
+        expected = hashes.ripemd160(out.tobytes())
+        ripemd160_of_32(out, out, schedule)
+        assert out[:20].tobytes() == expected

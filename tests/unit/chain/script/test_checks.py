@@ -15,7 +15,7 @@ from chain.script.checks import collect_checks, verify_input
 from chain.script.errors import ScriptError
 from chain.script.flags import MANDATORY_FLAGS, STANDARD_FLAGS, ScriptFlags
 from chain.script.script import push_data
-from chain.script.sighash import TxData
+from chain.script.sighash import TxData, legacy_sighash
 from tests.support.spends import CHECKSIG, DROP, NOT, Output, Puzzle, SpendGenerator, high_s
 
 Batch = SignatureBatch[tuple[int, int]]
@@ -74,6 +74,16 @@ def _p2wsh(plain: SpendGenerator, puzzle: Puzzle) -> Output:
     )
 
 
+def _p2sh(plain: SpendGenerator, puzzle: Puzzle) -> Output:
+    def unlock(txdata: TxData, n: int, value: int) -> tuple[bytes, tuple[bytes, ...]]:
+        def sign(secret: bytes, hash_type: int) -> bytes:
+            return sign_ecdsa(secret, legacy_sighash(txdata, n, puzzle.script, hash_type)) + bytes((hash_type,))
+
+        return b"".join(map(push_data, (*puzzle.solve(sign), puzzle.script))), ()
+
+    return Output("p2sh", standard.p2sh(hash160(puzzle.script)), unlock)
+
+
 def _multisig(plain: SpendGenerator, required: int, total: int, signers: list[int]) -> Puzzle:
     secrets = [plain.secret() for _ in range(total)]
     script = standard.multisig(required, [pubkey_from_secret(secret) for secret in secrets])
@@ -81,24 +91,63 @@ def _multisig(plain: SpendGenerator, required: int, total: int, signers: list[in
 
 
 @pytest.mark.parametrize(
-    ("required", "total", "signers", "deferred"),
-    [
-        (1, 1, [0], 1),
-        (2, 2, [0, 1], 2),
-        (2, 3, [0, 1], 2),  # the last key is tried and fails; then two keys are left for two signatures
-        (2, 3, [0, 2], 1),
-        (2, 3, [1, 2], 0),  # each might have belonged to another key, so each is verified at once
-        (1, 3, [0], 1),
-        (1, 3, [2], 0),
-    ],
+    ("required", "total", "signers"),
+    [(1, 1, [0]), (2, 2, [0, 1]), (2, 3, [0, 1]), (2, 3, [0, 2]), (2, 3, [1, 2]), (1, 3, [0]), (1, 3, [2])],
 )
-def test_multisig_defers_what_has_no_choice(
-    plain: SpendGenerator, required: int, total: int, signers: list[int], deferred: int
+@pytest.mark.parametrize("kind", ["p2wsh", "p2sh", "verify"])
+def test_multisig_is_one_check_of_the_batch(
+    plain: SpendGenerator, kind: str, required: int, total: int, signers: list[int]
 ) -> None:
-    tx, coins = plain.transaction([_p2wsh(plain, _multisig(plain, required, total, signers))])
+    """By template (P2WSH) and by the interpreter; whichever keys signed, and only them in their order."""
+    puzzle = _multisig(plain, required, total, signers)
+    if kind == "verify":
+        puzzle = Puzzle(puzzle.script[:-1] + b"\xaf\x51", puzzle.solve)
+    wrap = _p2sh if kind == "p2sh" else _p2wsh
+    tx, coins = plain.transaction([wrap(plain, puzzle)])
     batch = collect(tx, coins)
-    assert len(batch) == deferred
+    # Outside the template, as many keys as signatures leave no choice: each pair is a check.
+    assert len(batch) == (required if kind != "p2wsh" and required == total else 1)
     assert batch.verify() is None
+    if len(signers) > 1:
+        tx, coins = plain.transaction([wrap(plain, Puzzle(puzzle.script, lambda sign: _swapped(puzzle.solve(sign))))])
+        assert collect(tx, coins).verify() is not None
+        assert verify_input(tx, 0, coins[0], MANDATORY_FLAGS, TxData(tx, coins)) is not ScriptError.OK
+
+
+def _swapped(stack: list[bytes]) -> list[bytes]:
+    return [stack[0], *reversed(stack[1:])]
+
+
+def test_multisig_template_leaves_the_unusual_to_the_interpreter(
+    plain: SpendGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dummy that is not empty, a key or a count in another form, bytes after the script: not the template's."""
+    usual = _multisig(plain, 2, 3, [0, 2])
+
+    def spent(puzzle: Puzzle) -> tuple[Transaction, list[bytes]]:
+        return plain.transaction([_p2wsh(plain, puzzle)])
+
+    unusual = [
+        spent(Puzzle(usual.script, lambda sign: [b"\x01", *usual.solve(sign)[1:]])),
+        spent(Puzzle(usual.script, lambda sign: [*usual.solve(sign), b"\x01"])),
+        spent(Puzzle(usual.script + b"\x61", usual.solve)),
+        spent(Puzzle(b"\x01\x02" + usual.script[1:], usual.solve)),
+        spent(Puzzle(usual.script[:-2] + b"\x54\xae", usual.solve)),
+        spent(Puzzle(b"\x50" + usual.script[1:], usual.solve)),
+        spent(Puzzle(usual.script[:2] + b"\x05" + usual.script[3:], usual.solve)),
+        spent(Puzzle(b"", lambda sign: [b"\x01", b"\x01"])),
+    ]
+    asked = []
+    verify = checks.verify_script
+    monkeypatch.setattr(checks, "verify_script", lambda *args: asked.append(args) or verify(*args))
+    for tx, coins in unusual:
+        for flags in (MANDATORY_FLAGS, MANDATORY_FLAGS & ~ScriptFlags.NULLDUMMY, STANDARD_FLAGS):
+            asked.clear()
+            batch: Batch = SignatureBatch()
+            failed = collect_checks(tx, TxData(tx, coins), coins, flags, batch)
+            assert asked
+            valid = failed is None and batch.verify() is None
+            assert valid == (verify_input(tx, 0, coins[0], flags, TxData(tx, coins)) is ScriptError.OK)
 
 
 def test_a_check_whose_failure_is_no_failure_is_answered_at_once(plain: SpendGenerator) -> None:
@@ -181,5 +230,6 @@ def test_key_hash_must_match(plain: SpendGenerator) -> None:
     tx, coins = plain.transaction([plain.p2wpkh()])
     other = coins[0][:14] + hash160(b"another key")
     batch: Batch = SignatureBatch()
-    failed = collect_checks(tx, TxData(tx, [other]), [other], MANDATORY_FLAGS, batch)
-    assert failed == (0, ScriptError.EQUALVERIFY)
+    assert collect_checks(tx, TxData(tx, [other]), [other], MANDATORY_FLAGS, batch, 5) is None
+    assert batch.verify() == (5, 0)
+    assert verify_input(tx, 0, other, MANDATORY_FLAGS, TxData(tx, [other])) is ScriptError.EQUALVERIFY
