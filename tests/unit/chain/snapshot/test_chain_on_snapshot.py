@@ -417,7 +417,8 @@ def test_pruning_keeps_what_is_still_to_be_validated(tmp_path: Path, history: Hi
         assert chain.index.active[20].have_data
         assert not chain.index.active[10].have_data
         del chain.prune_locks["somebody"]
-        assert prune_chain(chain, chain.tip.height) > BASE_HEIGHT
+        prune_chain(chain, chain.tip.height)
+        assert not chain.index.active[20].have_data
     with open_chain(tmp_path, history.params) as chain:
         assert not chain.stands_on_snapshot
         assert chain.tip.height == TIP_HEIGHT + 300
