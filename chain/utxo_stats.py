@@ -12,7 +12,7 @@ from chain.primitives.coin import SCRIPT_OFFSET
 from chain.primitives.serialize import var_bytes
 from chain.primitives.types import OutPoint, PackedCoin
 
-_BOGO_BYTES = 32 + 4 + 4 + 8 + 2  # Core's GetBogoSize: a coin's size independent of any database
+BOGO_BYTES = 32 + 4 + 4 + 8 + 2  # Core's GetBogoSize: a coin's size independent of any database
 
 
 class UtxoHash(StrEnum):
@@ -51,7 +51,7 @@ def utxo_totals(coins: Iterable[tuple[OutPoint, PackedCoin]], kind: UtxoHash) ->
             transactions += 1
             outputs += len(items)
             for outpoint, coin in items:
-                bogo_size += _BOGO_BYTES + len(coin) - SCRIPT_OFFSET
+                bogo_size += BOGO_BYTES + len(coin) - SCRIPT_OFFSET
                 amount += int.from_bytes(coin[:8], "little")
                 yield serialize_coin(outpoint, coin)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from chain.chainstate import Chainstate
-from chain.indexes.transactions import TransactionIndex
 from chain.interfaces import HeaderInfo, MempoolTransaction, Verdict
 from chain.mempool.policy import DEFAULT_MIN_RELAY_FEE_RATE, MempoolLimits, MempoolPolicy
 from chain.mempool.pool import Mempool
@@ -29,6 +28,7 @@ from node.chain_service import ChainService
 from node.chain_worker import ChainWorker, Notice
 from node.clock import Clock
 from node.config import NodeConfig, user_agent
+from node.indexes import IndexDriver, check_not_pruned, open_indexes
 from node.log import NodeLog
 from node.networks import network_dir, params_for
 from node.peers import build_peer_config
@@ -49,6 +49,9 @@ FUTURE_TIP_MESSAGE: Final = (
     " This may be due to your computer's date and time being set incorrectly."
     " Only rebuild the block database if you are sure that your computer's date and time are correct.\n"
     "Please restart with -reindex or -reindex-chainstate to recover."
+)
+INDEXES_MESSAGE: Final = (
+    "A fatal internal error occurred, see debug.log for details: Failed to start indexes, shutting down…"
 )
 PORT_FILE: Final = "rpc.port"
 
@@ -106,6 +109,8 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._mocked = asyncio.Event()
+        self._imported = asyncio.Event()
+        self._index_driver: IndexDriver | None = None
         self._next_rebroadcast = self._loop.time() + REBROADCAST_S
         self._log: NodeLog | None = None
         self._service: ChainService | None = None
@@ -131,6 +136,7 @@ class Node:
         if self.config.reindex or self.config.reindex_chainstate:
             self._rpc.warmup_status = "Reindexing blocks on disk…"
             await self._import(lambda chain: chain.reindex(), "Reindexing")
+        await self._service.call(self._check_indexes)
         self._peers = PeerManager(
             self._service, build_peer_config(self.config, self.params, self.folder), clock=self.clock
         )
@@ -138,6 +144,8 @@ class Node:
         self._peers.engine.transactions.on_served = self._service.transaction_served
         self._service.subscribe(self._peers)
         self._service.subscribe(_TipWatch(self._note_height))
+        self._index_driver = IndexDriver(self._service)
+        self._service.subscribe(self._index_driver)
         await self._peers.start()
         context = RpcContext(
             config=self.config,
@@ -181,8 +189,8 @@ class Node:
             log.warning("%s", warning)
         for name in self._log.unknown:
             log.warning("Unsupported logging category -debug=%s.", name)
-        if config.block_filter_index or config.coin_stats_index or config.rest:
-            log.warning("-blockfilterindex, -coinstatsindex and -rest have no effect in this version.")
+        if config.rest:
+            log.warning("-rest has no effect in this version.")
 
     def _need_log(self) -> NodeLog:
         if self._log is None:
@@ -255,10 +263,13 @@ class Node:
             reindex_chainstate=config.reindex_chainstate,
             max_block_file_size=FAST_PRUNE_FILE_BYTES if config.fast_prune else MAX_FILE_SIZE,
         )
-        mempool = Mempool(chain, mempool_policy(config, self.params), self.clock)
-        worker = ChainWorker(chain, mempool, self.clock, notify)
-        if config.tx_index:
-            worker.tx_index = TransactionIndex(chain, self.folder / "indexes" / "txindex")
+        try:
+            mempool = Mempool(chain, mempool_policy(config, self.params), self.clock)
+            worker = ChainWorker(chain, mempool, self.clock, notify)
+            worker.indexes = open_indexes(config, chain, self.folder)
+        except BaseException:
+            chain.close()
+            raise
         return worker
 
     def _check_tip(self) -> None:
@@ -271,6 +282,14 @@ class Node:
                 raise UserError(
                     "Corrupted block database detected: please restart with -reindex or -reindex-chainstate to recover."
                 )
+
+    def _check_indexes(self) -> None:
+        try:
+            check_not_pruned(self._need_service().worker.indexes)
+        except UserError as error:
+            if self._core_layout:
+                raise UserError(f"{error}\nError: {INDEXES_MESSAGE}") from error
+            raise
 
     def _need_service(self) -> ChainService:
         if self._service is None:
@@ -291,6 +310,7 @@ class Node:
                     group.create_task(peers.run(), name="peers"),
                     group.create_task(self._background(), name="import"),
                     group.create_task(self._maintain(), name="maintenance"),
+                    group.create_task(self._keep_indexes(), name="indexes"),
                 ]
                 await stopper
                 self._need_service().interrupt()
@@ -329,13 +349,14 @@ class Node:
             log.info("Importing blocks file %s...", path)
             await self._import(_loader(path), f"Importing {path.name}")
         service = self._need_service()
-        index = service.worker.tx_index
-        if index is not None:
-            while not await service.call(index.catch_up):
-                log.debug("Syncing txindex with block chain from height %d", index.height)
-            log.info("txindex is enabled at height %d", index.height)
+        self._imported.set()
         self._note_height(service.tip().height)
         await service.call(self._load_mempool)
+
+    async def _keep_indexes(self) -> None:
+        await self._imported.wait()
+        if self._index_driver is not None:
+            await self._index_driver.run()
 
     async def _import(self, start: Callable[[Chainstate], Any], what: str) -> None:
         service = self._need_service()
@@ -439,8 +460,9 @@ class Node:
         try:
             if self.config.persist_mempool and worker.mempool.loaded and self.fault is None:
                 worker.save_mempool(self.folder / MEMPOOL_FILE)
-            if worker.tx_index is not None:
-                worker.tx_index.close()
+            if worker.indexes and not worker.chain.has_failed:
+                worker.chain.flush()  # the indexes may be as far as it is
+            worker.indexes.close()
         finally:
             worker.chain.close()
 

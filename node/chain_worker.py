@@ -19,7 +19,7 @@ from chain.consensus.deployments import VersionBits
 from chain.consensus.errors import BlockResult, ConsensusError
 from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, HeaderTipChanged, TipChanged
 from chain.index import BlockIndexEntry
-from chain.indexes.transactions import TransactionIndex
+from chain.indexes.follow import IndexSet
 from chain.interfaces import BlockOutcome, HeaderInfo, HeadersOutcome, MempoolTransaction, TransactionOutcome, Verdict
 from chain.mempool.entries import AcceptResult, MempoolEntry, RemovedTx
 from chain.mempool.errors import MissingInputs, PolicyError, TransactionRefused, TxResult
@@ -89,7 +89,7 @@ class ChainWorker:
         self._warnings = self._find_warnings()
         self.connected_now: set[bytes] = set()  #: hashes of the blocks that the last `submit` connected
         self.extras: dict[str, object] = {}  #: what RPC keeps beside the chain, in its thread
-        self.tx_index: TransactionIndex | None = None
+        self.indexes = IndexSet(chain)
 
     # ------------------------------------------------------------------ reads, safe from any thread
 
@@ -199,6 +199,7 @@ class ChainWorker:
         events = list(events)
         if not events:
             return
+        self.indexes.note(events)
         waiting = set(self.mempool.unbroadcast)
         change = self.mempool.handle(events, max_readded_blocks=max_readded_blocks)
         for gone in change.removed if waiting else ():
@@ -218,8 +219,6 @@ class ChainWorker:
                         ids.add(tx.txid)
                         ids.add(tx.wtxid)
                     self._recent.append(ids)
-                    if self.tx_index is not None:
-                        self.tx_index.connected(entry, block)
                 case BlockDisconnected(entry, _):
                     notice.disconnected.append(entry.hash)
                     self._recent.clear()
@@ -461,7 +460,7 @@ class ChainWorker:
     def prune(self, height: int) -> int:
         """Delete the block files whose blocks all lie at or below `height` and deep enough; the last height that is
         gone, -1 for none."""
-        return prune_chain(self.chain, height)
+        return prune_chain(self.chain, height, self.indexes.prune_limit())
 
     def verify_chain(self, level: int, count: int) -> bool:
         """Check the last `count` blocks on disk (0 or less: all) as thoroughly as `level` (0 to 4) says; what is wrong

@@ -52,6 +52,7 @@ class NodeConfig:
     tx_index: bool = False
     block_filter_index: str = ""
     coin_stats_index: bool = False
+    address_index: bool = False
     test_activation_height: tuple[str, ...] = ()
     test_option: tuple[str, ...] = ()
     vb_params: tuple[str, ...] = ()
@@ -169,6 +170,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("tx_index", "chain.tx_index", "txindex", _B, "keep an index of all transactions"),
     Option("block_filter_index", "chain.block_filter_index", "blockfilterindex", _S, "keep compact filters (BIP157)"),
     Option("coin_stats_index", "chain.coin_stats_index", "coinstatsindex", _B, "keep coin statistics per block"),
+    Option("address_index", "chain.address_index", "addressindex", _B, "keep each script's history (not in Core)"),
     Option("test_activation_height", "", "testactivationheight", _L, "NAME@HEIGHT of a soft fork, regtest only"),
     Option("test_option", "", "test", _L, "test-only option, regtest only"),
     Option("vb_params", "", "vbparams", _L, "version-bits parameters, regtest only"),
@@ -344,6 +346,12 @@ def _check(config: NodeConfig) -> None:
         raise UserError("Prune configured below the minimum of 550 MiB.  Please use a higher number.")
     if config.prune_mib and config.tx_index:
         raise UserError("Prune mode is incompatible with -txindex.")
+    if config.prune_mib and config.address_index:
+        raise UserError("Prune mode is incompatible with -addressindex.")
+    if config.block_filter_index not in ("", "basic"):
+        raise UserError(f"Unknown -blockfilterindex value {config.block_filter_index}.")
+    if config.peer_block_filters and not config.block_filter_index:
+        raise UserError("Cannot set -peerblockfilters without -blockfilterindex.")
     if config.rpc_password and not config.rpc_user and not config.rpc_auth:
         raise UserError("rpc.password is set but rpc.user is not: set both, or neither to use the cookie.")
 

@@ -53,8 +53,23 @@ class MuHash:
 
     def digest(self) -> bytes:
         """32 bytes; in internal order, so display them reversed as any hash."""
-        value: int = self._numerator * pow(self._denominator, -1, _PRIME) % _PRIME
-        return sha256(value.to_bytes(_BYTES, "little")).digest()
+        return sha256(self.state()).digest()
+
+    def state(self) -> bytes:
+        """All there is to know of the set, 384 bytes: `from_state` goes on from there."""
+        if self._denominator != 1:
+            self._numerator = self._numerator * pow(self._denominator, -1, _PRIME) % _PRIME
+            self._denominator = 1
+        return self._numerator.to_bytes(_BYTES, "little")
+
+    @classmethod
+    def from_state(cls, state: bytes) -> MuHash:
+        """The set that `state` was taken of. ValueError for the wrong number of bytes."""
+        if len(state) != _BYTES:
+            raise ValueError(f"the state of a MuHash has {_BYTES} bytes, not {len(state)}")
+        muhash = cls()
+        muhash._numerator = int.from_bytes(state, "little")
+        return muhash
 
 
 def _product(start: int, elements: Iterable[bytes]) -> int:

@@ -10,7 +10,7 @@ import lmdb
 from chain.primitives.errors import LocalFault
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError)
+DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError)
 
 
 class DiskFull(LocalFault):
@@ -19,7 +19,7 @@ class DiskFull(LocalFault):
 
 def storage_fault(error: OSError | lmdb.Error, doing: str, path: Path) -> LocalFault:
     """The LocalFault to raise for `error`, met while `doing` something to `path`."""
-    if isinstance(error, _DAMAGE):
+    if isinstance(error, DAMAGE):
         return LocalFault(f"The database in {path} is damaged ({error}); start with --reindex to rebuild it")
     number = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
     if number == errno.EIO and isinstance(error, lmdb.Error):

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "devices": ("miner.cli", "devices", "List the devices that can mine."),
     "asic": ("miner.asic.cli", "asic", "Find, test and emulate ASIC boards on serial ports."),
     "bench": ("miner.cli", "bench", "Measure this machine's hash rate."),
+    "index": ("node.cli.index", "index", "List and remove the node's optional indexes."),
     "network": ("node.cli.network", "network", "List, show and create networks."),
 }
 

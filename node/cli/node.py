@@ -42,7 +42,25 @@ from node.networks import resolve
 @click.option(
     "--prune", "prune_mib", type=click.IntRange(0), help="Delete old blocks above this many MiB (550 or more)."
 )
-@click.option("--txindex/--no-txindex", default=None, help="Keep an index of all transactions.")
+@click.option("--txindex/--no-txindex", "tx_index", default=None, help="Keep an index of all transactions.")
+@click.option(
+    "--blockfilterindex/--no-blockfilterindex", "filters", default=None, help="Keep compact filters of all blocks."
+)
+@click.option(
+    "--peerblockfilters/--no-peerblockfilters",
+    "peer_block_filters",
+    default=None,
+    help="Serve compact filters to peers (BIP157).",
+)
+@click.option(
+    "--coinstatsindex/--no-coinstatsindex",
+    "coin_stats_index",
+    default=None,
+    help="Keep the coins' totals and MuHash for every block.",
+)
+@click.option(
+    "--addressindex/--no-addressindex", "address_index", default=None, help="Keep the history of every address."
+)
 @click.option(
     "--assumevalid", "assume_valid", metavar="HASH", help="Skip script checks below this block; 0 checks all."
 )
@@ -59,7 +77,7 @@ from node.networks import resolve
 @click.option("--max-connections", type=click.IntRange(0), help="Most connections to peers.")
 @click.option("--debug", multiple=True, metavar="CATEGORY", help="Log this category in detail; 'all' for all.")
 @click.option("--quiet", is_flag=True, help="Log to the file only.")
-def node(config_file: Path | None, datadir: Path | None, quiet: bool, txindex: bool | None, **options: Any) -> None:
+def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: bool | None, **options: Any) -> None:
     """Run a full node until Ctrl-C or `pickaxe rpc stop`.
 
     Settings come from the command line, then DATADIR/pickaxe.toml, then the defaults.
@@ -74,8 +92,8 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, txindex: b
         if value is None or value == ():
             continue
         values[renamed.get(name, name)] = value
-    if txindex is not None:
-        values["tx_index"] = txindex
+    if filters is not None:
+        values["block_filter_index"] = "basic" if filters else ""
     if quiet:
         values["print_to_console"] = False
     if values.get("connect"):

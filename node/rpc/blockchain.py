@@ -14,7 +14,6 @@ from chain.primitives.errors import LocalFault
 from chain.primitives.target import difficulty
 from chain.primitives.types import hash_to_hex, make_outpoint
 from chain.script.flags import ScriptFlags
-from chain.utxo_stats import UtxoHash
 from node.rpc import descriptors
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, Text, invalid_parameter, misc, not_found
@@ -250,41 +249,6 @@ def gettxout(context: RpcContext, txid: str, n: int, include_mempool: bool) -> J
     }
 
 
-_HASH_TYPES = tuple(kind.value for kind in UtxoHash)
-
-
-@rpc(
-    "gettxoutsetinfo",
-    _CATEGORY,
-    Arg("hash_type", Kind.STR, "hash_serialized_3", help="hash_serialized_3, muhash or none"),
-    Arg("hash_or_height", Kind.ANY, None, help="the block to report on; only the tip without an index"),
-    Arg("use_index", Kind.BOOL, True, help="use the coin statistics index if there is one"),
-    help="Totals over all unspent outputs. Takes a while on a large chain.",
-)
-def gettxoutsetinfo(context: RpcContext, hash_type: str, hash_or_height: JSON, use_index: bool) -> JSON:
-    if hash_type not in _HASH_TYPES:
-        raise invalid_parameter(f"'{hash_type}' is not a valid hash_type")
-    if hash_or_height is not None:
-        if hash_type == "hash_serialized_3":
-            raise invalid_parameter("hash_serialized_3 hash type cannot be queried for a specific block")
-        if block_at(context, hash_or_height) is not context.chain.tip:
-            raise invalid_parameter("Querying specific block heights requires coinstatsindex")
-    totals = context.chain.utxo_stats(UtxoHash(hash_type))
-    tip = context.chain.tip
-    out: dict[str, JSON] = {
-        "height": tip.height,
-        "bestblock": hash_to_hex(tip.hash),
-        "txouts": totals.outputs,
-        "bogosize": totals.bogo_size,
-    }
-    if hash_type != "none":
-        out[hash_type] = hash_to_hex(totals.digest)
-    out["total_amount"] = money(totals.total_amount)
-    out["transactions"] = totals.transactions
-    out["disk_size"] = context.chain.coins_on_disk()[1]
-    return out
-
-
 @rpc(
     "scantxoutset",
     _CATEGORY,
@@ -504,7 +468,11 @@ async def waitforblockheight(context: RpcContext, height: int, timeout_ms: int) 
     help="Wait until everything that happened so far has been told to all parts of the node.",
 )
 async def syncwithvalidationinterfacequeue(context: RpcContext) -> JSON:
-    await context.chain_service.call(lambda: None)
+    def sync() -> None:
+        for index in context.worker.indexes:
+            context.worker.indexes.until_synced(index)
+
+    await context.chain_service.call(sync)
     return None
 
 

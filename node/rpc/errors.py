@@ -75,6 +75,10 @@ class Text:
         "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction queries."
         " Use gettransaction for wallet transactions."
     )
+    NO_TX_STILL_INDEXING = (
+        "No such mempool transaction. Blockchain transactions are still in the process of being indexed."
+        " Use gettransaction for wallet transactions."
+    )
     NO_TX_IN_BLOCK = "No such transaction found in the provided block. Use gettransaction for wallet transactions."
     BLOCK_HASH_NOT_FOUND = "Block hash not found"
     NEGATIVE_TIMEOUT = "Negative timeout"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chain.crypto.hashes import hash160, sha256
 from chain.index import BlockIndexEntry
+from chain.indexes.transactions import TransactionIndex
 from chain.primitives.coin import coin_height
 from chain.primitives.errors import DecodeError, UserError
 from chain.primitives.transaction import Transaction, TxIn, TxOut
@@ -89,13 +90,14 @@ def _look_up(
     waiting = context.mempool.get(txid)
     if waiting is not None:
         return waiting.tx, None
-    index = context.worker.tx_index
-    if index is not None:
-        found = index.find(txid)
-        if found is not None:
-            return found
-        raise not_found(Text.NO_TX)
-    raise not_found(Text.NO_TX_NO_INDEX)
+    index = context.worker.indexes.find(TransactionIndex)
+    if index is None:
+        raise not_found(Text.NO_TX_NO_INDEX)
+    synced = context.worker.indexes.until_synced(index)
+    found = index.find(txid)
+    if found is not None:
+        return found
+    raise not_found(Text.NO_TX if synced else Text.NO_TX_STILL_INDEXING)
 
 
 @rpc(
@@ -314,12 +316,12 @@ def _block_of(context: RpcContext, txids: list[bytes]) -> BlockIndexEntry:
             coin = chain.get_coin(OutPoint(txid + n.to_bytes(4, "little")))
             if coin is not None:
                 return chain.index.active[coin_height(coin)]
-    index = context.worker.tx_index
+    index = context.worker.indexes.find(TransactionIndex)
     if index is not None:
+        context.worker.indexes.until_synced(index)
         found = index.find(txids[0])
         if found is not None:
             return found[1]
-        raise not_found("Transaction not yet in block")
     raise not_found("Transaction not yet in block")
 
 

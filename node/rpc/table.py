@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from node.rpc import blockchain, control, mempool, mining, network, rawtransactions, signing, util
+from node.rpc import addresses, blockchain, control, indexes, mempool, mining, network, rawtransactions, signing, util
 from node.rpc.registry import REGISTRY
 
-MODULES = (blockchain, control, mempool, mining, network, rawtransactions, signing, util)
+MODULES = (addresses, blockchain, control, indexes, mempool, mining, network, rawtransactions, signing, util)
 
 __all__ = ["MODULES", "REGISTRY"]

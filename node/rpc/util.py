@@ -222,11 +222,3 @@ def estimatesmartfee(context: RpcContext, conf_target: int, estimate_mode: str) 
         message = 'Invalid estimate_mode parameter, must be one of: "unset", "economical", "conservative"'
         raise invalid_parameter(message)
     return {"errors": ["Insufficient data or no feerate found"], "blocks": conf_target}
-
-
-@rpc("getindexinfo", _CATEGORY, Arg("index_name", Kind.STR, None, help="only this one"), help="The optional indexes.")
-def getindexinfo(context: RpcContext, index_name: str | None) -> JSON:
-    index = context.worker.tx_index
-    if index is None or index_name not in (None, "txindex"):
-        return {}
-    return {"txindex": {"synced": index.synced, "best_block_height": max(index.height, 0)}}
