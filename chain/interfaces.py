@@ -125,6 +125,14 @@ class ChainReader(Protocol):
         """On the way from our active chain to that header, lowest first: blocks not on disk, at most `window` above the
         last one in common."""
 
+    def historical_blocks(self, block_hash: bytes, limit: int, *, window: int = 1024) -> list[HeaderInfo]:
+        """While a UTXO snapshot is being validated and that header builds on it: blocks below the snapshot that are not
+        on disk, lowest first, at most `window` above the last one before which all are. Else none."""
+
+    def has_all_blocks(self) -> bool:
+        """Whether the active chain's blocks are all here (or were, and are pruned): False while a UTXO snapshot is
+        being validated."""
+
     def is_initial_block_download(self) -> bool: ...
 
     def minimum_chain_work(self) -> Work: ...

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from chain.index import last_common_ancestor
+from chain.index import BlockIndexEntry, last_common_ancestor
 from chain.interfaces import (
     BlockOutcome,
     HeaderInfo,
@@ -217,27 +217,28 @@ class ChainService:
         target = worker.chain.index.get(block_hash)
         if target is None or limit <= 0:
             return []
+        base = worker.chain.index.assumed_base
+        if base is not None and target.ancestor(base.height) is not base:
+            return []  # the blocks up to an unproved UTXO snapshot cannot be taken off again
         fork = last_common_ancestor(target, worker.chain.tip)
-        # The window lies above the last block that is here with all before it, connected or not: a branch longer than
-        # the window and not yet better than ours must not stall.
-        stored, unknown = fork.height, target.height + 1
-        while unknown - stored > 1:
-            middle = (stored + unknown) // 2
-            entry = target.ancestor(middle)
-            if entry is not None and entry.chain_tx_count:
-                stored = middle
-            else:
-                unknown = middle
-        found: list[HeaderInfo] = []
-        for height in range(stored + 1, min(target.height, stored + window) + 1):
-            entry = target.ancestor(height)
-            if entry is None or entry.failed:
-                break
-            if not entry.have_data:
-                found.append(worker.info(entry))
-                if len(found) == limit:
-                    break
+        return _not_stored(worker, target, fork.height, target.height, limit, window)
+
+    def historical_blocks(self, block_hash: bytes, limit: int, *, window: int = 1024) -> list[HeaderInfo]:
+        worker = self.worker
+        target = worker.chain.index.get(block_hash)
+        background = worker.chain.background
+        if background is None or target is None or limit <= 0:
+            return []
+        base = background.base
+        if target.ancestor(base.height) is not base:
+            return []
+        found = _not_stored(worker, base, background.fork.height, base.height - 1, limit, window)
+        if len(found) < limit and not base.have_data and (not found or base.height < found[0].height + window):
+            found.append(worker.info(base))
         return found
+
+    def has_all_blocks(self) -> bool:
+        return self.worker.chain.background is None
 
     def is_initial_block_download(self) -> bool:
         return self.worker.is_initial_block_download()
@@ -312,3 +313,29 @@ def _wake(waiters: set[asyncio.Future[None]]) -> None:
     for future in tuple(waiters):
         if not future.done():
             future.set_result(None)
+
+
+def _not_stored(
+    worker: ChainWorker, target: BlockIndexEntry, low: int, high: int, limit: int, window: int
+) -> list[HeaderInfo]:
+    """Of the blocks before `target` above height `low` and up to `high`, those that are not on disk."""
+    # The window lies above the last block that is here with all before it, connected or not: a branch longer than
+    # the window and not yet better than ours must not stall.
+    stored, unknown = low, high + 1
+    while unknown - stored > 1:
+        middle = (stored + unknown) // 2
+        entry = target.ancestor(middle)
+        if entry is not None and entry.chain_tx_count:
+            stored = middle
+        else:
+            unknown = middle
+    found: list[HeaderInfo] = []
+    for height in range(stored + 1, min(high, stored + window) + 1):
+        entry = target.ancestor(height)
+        if entry is None or entry.failed:
+            break
+        if not entry.have_data:
+            found.append(worker.info(entry))
+            if len(found) == limit:
+                break
+    return found

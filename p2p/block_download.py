@@ -143,6 +143,8 @@ class BlockDownload:
         sync.wants_download = False
         self._last_look[peer.id] = now
         wanted, staller = self._next_blocks(peer, budget)
+        if len(wanted) < budget and not peer.limited:
+            wanted += self._next_historical_blocks(peer, budget - len(wanted))
         if wanted:
             self._request(peer, wanted)
         if staller is not None and not sync.in_flight:
@@ -188,6 +190,21 @@ class BlockDownload:
             if len(wanted) == budget:
                 break
         return wanted, None
+
+    def _next_historical_blocks(self, peer: Peer, budget: int) -> list[HeaderInfo]:
+        """Blocks below a UTXO snapshot that is being validated. They come after those that the tip needs, and nobody is
+        blamed for holding them up."""
+        best = peer.sync.best_known
+        if best is None or self._node.has_all_blocks():
+            return []
+        limit = len(self._in_flight) + len(self.processing) + budget
+        wanted = []
+        for header in self._node.historical_blocks(best.hash, limit, window=BLOCK_DOWNLOAD_WINDOW):
+            if not peer.serves_witnesses and header.height >= self._node.params.segwit_height:
+                break
+            if header.hash not in self._in_flight and header.hash not in self.processing:
+                wanted.append(header)
+        return wanted[:budget]
 
     def _request(self, peer: Peer, headers: list[HeaderInfo], *, compact: bool = False) -> None:
         kind = MSG_BLOCK | (MSG_WITNESS_FLAG if peer.serves_witnesses else 0)

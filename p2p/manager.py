@@ -247,7 +247,7 @@ class PeerManager:
             nonce=self._rng.getrandbits(64) | 1,
             permissions=permissions,
             bind=format_endpoint(sockname) if sockname else "",
-            our_services=int(self.config.services),
+            our_services=int(self.services),
             inbound_onion=onion,
             log_ips=self.config.log_ips,
         )
@@ -260,6 +260,13 @@ class PeerManager:
         self._connections[peer.id] = connection
         self._spawn(self._run_connection(connection, peer))
         return peer
+
+    @property
+    def services(self) -> Services:
+        """What new peers are offered: not all blocks while a UTXO snapshot is being validated."""
+        if self.node.has_all_blocks():
+            return self.config.services
+        return self.config.services & ~Services.NETWORK | Services.NETWORK_LIMITED
 
     async def _run_connection(self, connection: Connection, peer: Peer) -> None:
         try:

@@ -171,7 +171,7 @@ def getnetworkinfo(context: RpcContext) -> JSON:
     config, policy = context.config, context.mempool.policy
     peers = context.peers
     inbound, outbound = peers.connection_counts() if peers is not None else (0, 0)
-    services = int(peers.config.services) if peers is not None else 0
+    services = int(peers.services) if peers is not None else 0
     return {
         "version": version_number(),
         "subversion": user_agent(config),

@@ -64,6 +64,7 @@ class FakeNode:
         self.minimum_fee = 100
         self.events: NodeEvents | None = None
         self.requested_flags: list[bool] = []
+        self.snapshot_base = b""  #: hash of the block of a UTXO snapshot that is being validated
         self._paths: dict[bytes, list[Entry]] = {}
 
     # --- building
@@ -145,6 +146,12 @@ class FakeNode:
         if entry.height < len(self.active) and self.active[entry.height] is entry:
             return entry.height
         return None
+
+    def adopt_snapshot(self, block_hash: bytes) -> None:
+        """Go on from a UTXO snapshot of that block; the blocks before it are not here."""
+        self.snapshot_base = block_hash
+        self.active = self._path_to(block_hash)
+        self.active[-1].complete = True
 
     def add_transaction(self, tx: Transaction, *, fee: int = 1000, announce: bool = True) -> MempoolTransaction:
         entry = MempoolTransaction(
@@ -229,6 +236,17 @@ class FakeNode:
             if entry is not None and self.height_of(entry) is not None:
                 return Height(entry.height)
         return Height(0)
+
+    def historical_blocks(self, block_hash: bytes, limit: int, *, window: int = 1024) -> list[HeaderInfo]:
+        base = self.entries.get(self.snapshot_base)
+        path = self._path_to(block_hash)
+        if base is None or base not in path:
+            return []
+        missing = [self._info(entry) for entry in path[: base.height + 1] if entry.raw is None]
+        return [header for header in missing if header.height < missing[0].height + window][:limit]
+
+    def has_all_blocks(self) -> bool:
+        return not self.snapshot_base
 
     def missing_blocks(self, block_hash: bytes, limit: int, *, window: int = 1024) -> list[HeaderInfo]:
         path = self._path_to(block_hash)

@@ -311,3 +311,45 @@ def test_noban_peers_survive_bad_blocks(rng: random.Random) -> None:
         assert peer.commands()[-1] == "pong"
 
     simulate(rng, body)
+
+
+def test_blocks_below_a_snapshot_come_after_those_that_the_tip_needs(rng: random.Random) -> None:
+    async def body(net: SimNet, host: SimHost) -> None:
+        blocks = future_blocks(host, 60, int(net.now) - 100)
+        for block in blocks:
+            host.node._add_header(block.header)
+        host.node.adopt_snapshot(blocks[49].hash)
+        peer = await ready(Script(net, host, ConnectionType.MANUAL))
+        await show_headers(peer, blocks)
+        await net.run(0.5)
+        assert asked(peer) == [b.hash for b in [*blocks[50:], *blocks[:6]]]
+        for block in blocks[50:]:
+            await peer.say(BlockMessage(block.raw))
+        assert host.node.tip().hash == blocks[-1].hash
+        await net.run(1.5)
+        assert asked(peer)[16:] == [b.hash for b in blocks[6:16]]  # and on, although nothing is missing at the tip
+        for block in blocks[:50]:
+            await peer.say(BlockMessage(block.raw))
+            await net.run(0.1)
+        await net.run(1.5)
+        assert set(asked(peer)) == {b.hash for b in blocks}
+        assert len(asked(peer)) == 60
+
+    simulate(rng, body)
+
+
+def test_only_peers_with_all_blocks_and_the_snapshot_are_asked_for_those_below_it(rng: random.Random) -> None:
+    async def body(net: SimNet, host: SimHost) -> None:
+        blocks = future_blocks(host, 20, int(net.now) - 100)
+        for block in blocks:
+            host.node._add_header(block.header)
+        host.node.adopt_snapshot(blocks[-1].hash)
+        limited = await ready(Script(net, host), services=Services.NETWORK_LIMITED | Services.WITNESS)
+        behind = await ready(Script(net, host))
+        await show_headers(limited, blocks)
+        await show_headers(behind, blocks[:10])
+        await net.run(2)
+        assert asked(limited) == []
+        assert asked(behind) == []
+
+    simulate(rng, body)
