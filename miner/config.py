@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -64,6 +65,14 @@ def _address(value: str) -> None:
     parse_listen(value, 1)
 
 
+def _networks(value: Sequence[str]) -> None:
+    for text in value:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise _Invalid(f"knows networks like 192.168.1.0/24, not '{text}'") from None
+
+
 def _figures(value: Mapping[str, float]) -> None:
     for name, watts in value.items():
         if not 0 <= watts < 1e9:
@@ -111,10 +120,18 @@ class CpuSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSettings:
+    """`[gpu]`. `use`: which cards, by number, name, PCI address or part of their title; all where empty."""
+
+    use: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AsicSettings:
-    """`[asic]`: boards on serial ports."""
+    """`[asic]`: boards on serial ports. `boards`: which ones they are, one for all ports or one for each."""
 
     ports: tuple[str, ...] = ()
+    boards: tuple[str, ...] = ()
     model: str | None = None
     frequency_mhz: float | None = _checked(_positive, default=None)
     zero_bits: int = _checked(_between(0, 32), default=32)
@@ -142,10 +159,12 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """`[api]`: the cgminer API. `write`: allow commands that change something."""
+    """`[api]`: the cgminer API. `write`: allow commands that change something; `allow`: networks that may ask besides
+    this machine."""
 
     listen: str | None = _checked(_address, default=None)
     write: bool = False
+    allow: tuple[str, ...] = _checked(_networks, default=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +186,7 @@ class Settings:
     pool: tuple[PoolSettings, ...] = ()
     node: tuple[NodeSettings, ...] = ()
     cpu: CpuSettings = CpuSettings()
+    gpu: GpuSettings = GpuSettings()
     asic: AsicSettings = AsicSettings()
     energy: EnergySettings = field(default_factory=EnergySettings)
     http: HttpSettings = HttpSettings()

@@ -37,7 +37,7 @@ class History:
         """Record what was just measured; more often than `interval_s` is averaged."""
         self._pending.append(sample)
         last_at_s = self._samples[-1].at_s if self._samples else 0.0
-        if sample.at_s - last_at_s >= self.interval_s * 0.99:
+        if sample.at_s - last_at_s >= self.interval_s - _FIRST_INTERVAL_S / 2:
             self._samples.append(_merge(self._pending))
             self._pending.clear()
             if len(self._samples) >= self._capacity:

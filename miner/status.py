@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from miner.work.job import Job
 
 SAMPLE_S = 1.0
 TOTAL = ""  #: the name of all devices together in `Status.rolling`
+_MESSAGES_KEPT = 100
 ROLLING_S = {"5s": 5.0, "1m": 60.0, "5m": 300.0, "15m": 900.0}
 
 
@@ -90,7 +92,9 @@ class StatusMonitor:
         self._version = version
         self._node = node
         self._clock = clock
+        self._wall_clock = wall_clock
         self._started = wall_clock()
+        self._messages: deque[tuple[float, str]] = deque(maxlen=_MESSAGES_KEPT)
         self._target: int | None = None  # of what counts as a block
         self._network_target: int | None = None
         self._parent: bytes | None = None
@@ -131,6 +135,21 @@ class StatusMonitor:
                 errors=report.hardware_errors,
             )
         )
+
+    def message(self, text: str) -> None:
+        """Keep what the user was told, for the page."""
+        self._messages.append((self._wall_clock(), text))
+
+    def history_as_dict(self) -> dict[str, Any]:
+        """The course of the run, a column a quantity, and the last messages with their Unix times."""
+        names = [item.name for item in dataclasses.fields(Sample)]
+        samples = self.history.samples()
+        return {
+            "started": self._started,
+            "interval_s": self.history.interval_s,
+            **{name: [getattr(sample, name) for sample in samples] for name in names},
+            "messages": [{"time": at, "text": text} for at, text in self._messages],
+        }
 
     def status(self) -> Status:
         """Everything, now; sensors as of the last sample."""
