@@ -59,6 +59,7 @@ class _Run:
         )
         self._source = options.source(on_job=self._take_job, on_message=display.message)
         self._telemetry.pools = self._source.pools
+        self._source.hash_rate = self._telemetry.rate
         self._blocks = 0  # accepted
         self._reasons_said: set[str | None] = set()
         self._in_submission: set[bytes] = set()  # parents of blocks that the node has not answered yet

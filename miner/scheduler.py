@@ -201,8 +201,7 @@ class Scheduler:
             return None
         unit = self._sequence.take(worker.device.preferred_versions)
         if unit is None:
-            self._sequence = None  # every unit of the job is taken
-            return None
+            return None  # every unit of the job is taken; there are more when the time may be rolled on
         issued = self._issued[unit.hash_job] = _Issued(unit, self._generation)
         if len(self._issued) > UNITS_KEPT:
             del self._issued[next(iter(self._issued))]

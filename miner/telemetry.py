@@ -217,6 +217,18 @@ class Telemetry:
 
     # --- reading ---
 
+    def rate(self) -> float:
+        """Hashes a second of all devices at work: as measured, or as they should do while nothing is."""
+        with self._lock:
+            now = self._clock()
+            at_work = [c for c in self._devices.values() if not (c.removed or c.paused or c.failure is not None)]
+            measured = [(counters.device, counters.meter.rate(now)) for counters in at_work]
+        total = 0.0
+        for device, rate in measured:
+            details = device.details() if rate <= 0 else None
+            total += rate if details is None else details.nominal_rate or 0.0
+        return total
+
     def report(self) -> Report:
         """Everything, now."""
         with self._lock:

@@ -64,6 +64,7 @@ class TemplateSource:
         self._on_message = on_message
         self._version_rolling = version_rolling
         self._easiest_target = easiest_target
+        self.hash_rate: Callable[[], float] = float  # a node does not ask
         self._next_extranonce1 = int.from_bytes(os.urandom(EXTRANONCE1_SIZE))
         self._current = 0
         self._checked: set[int] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
 
 from chain.crypto.hashes import sha256d
@@ -33,6 +34,8 @@ class Job:
     `target` makes a block, `share_target` (at least as easy) is what devices filter at; both are 256-bit integers.
     `max_time` bounds time rolling from `time` on. `extranonce1` is fixed, extranonce2 counts through `extranonce2_size`
     bytes after it. `single_solution`: a block found ends the job (solo mining). `origin` belongs to the source.
+    `merkle_root`: where it is fixed and the coinbase unknown (then `extranonce2_size` is 0). `received_at`: where the
+    time may only be rolled as fast as the clock goes, when it was `time` (monotonic seconds).
     """
 
     height: int
@@ -50,6 +53,8 @@ class Job:
     extranonce2_size: int
     single_solution: bool
     origin: Any = None
+    merkle_root: bytes | None = None
+    received_at: float | None = None
     number: int = field(default_factory=lambda: next(_job_numbers))
 
     def no_easier_than(self, target: int) -> Job:
@@ -61,10 +66,18 @@ class Job:
         """Both parts, as they stand in the coinbase."""
         return self.extranonce1 + extranonce2.to_bytes(self.extranonce2_size, "little")
 
+    def latest_time(self) -> int:
+        """How far the time may be rolled now."""
+        if self.received_at is None:
+            return self.max_time
+        return min(self.max_time, self.time + max(0, int(monotonic() - self.received_at)))
+
     def header(self, extranonce2: int, time: int) -> bytes:
         """The 80-byte header with nonce zero and the unrolled version."""
-        txid = sha256d(self.coinbase.stripped(self.extranonce(extranonce2)))
-        root = root_from_branch(txid, self.merkle_branch, 0)
+        root = self.merkle_root
+        if root is None:
+            txid = sha256d(self.coinbase.stripped(self.extranonce(extranonce2)))
+            root = root_from_branch(txid, self.merkle_branch, 0)
         return b"".join(
             [
                 (self.version & 0xFFFFFFFF).to_bytes(4, "little"),
@@ -104,7 +117,8 @@ class UnitSequence:
         self._header = job.header(0, job.time)
 
     def take(self, preferred_versions: int) -> WorkUnit | None:
-        """The next unit with at most that many versions; None when every extranonce is used up."""
+        """The next unit with at most that many versions; None when every extranonce is used up, and the time cannot be
+        rolled yet."""
         if self._next_version == self._version_count and not self._advance():
             return None
         wanted = preferred_versions
@@ -117,7 +131,7 @@ class UnitSequence:
         return WorkUnit(self.job, self._extranonce2, self._time, HashJob(self._header, versions, self.job.share_target))
 
     def _advance(self) -> bool:
-        if self._time < self.job.max_time:
+        if self._time < self.job.latest_time():
             self._time += 1
         elif self._extranonce2 + 1 < 1 << 8 * self.job.extranonce2_size:
             self._time = self.job.time

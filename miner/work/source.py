@@ -90,6 +90,7 @@ class WorkSource(Protocol):
     """
 
     parallel_submissions: int  #: how many may usefully wait for an answer at once
+    hash_rate: Callable[[], float]  #: ours, for pools that want to know it; set by the run, 0 where not known yet
 
     async def run(self) -> None:
         """Fetch and publish work until cancelled. Raises UserError for what waiting cannot mend."""

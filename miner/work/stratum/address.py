@@ -1,11 +1,15 @@
-"""How a pool is written: stratum+tcp://USER:PASSWORD@HOST:PORT, or stratum+ssl:// for TLS."""
+"""How a pool is written: stratum+tcp://USER:PASSWORD@HOST:PORT, stratum+ssl:// for TLS, or
+stratum2+tcp://HOST:PORT/KEY for Stratum V2, where KEY is the pool's authority key."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
+from chain.crypto.secp256k1 import is_valid_xonly
 from chain.primitives.errors import UserError
+from chain.script.base58 import decode_check, encode_check
 
 _TLS_OF_SCHEME = {
     "stratum+tcp": False,
@@ -15,17 +19,28 @@ _TLS_OF_SCHEME = {
     "stratum+tls": True,
     "ssl": True,
 }
+_V2_SCHEME = "stratum2+tcp"
+_KEY_VERSION = b"\x01\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class PoolAddress:
-    """Where a pool is and who we are there."""
+    """Where a pool is and who we are there. `authority_key`: the x-only key that signs a Stratum V2 pool's
+    certificates, None for Stratum V1."""
 
     host: str
     port: int
     tls: bool
     user: str
     password: str
+    authority_key: bytes | None = None
+
+    @property
+    def url(self) -> str:
+        """How it is written, without user and password."""
+        if self.authority_key is not None:
+            return f"{_V2_SCHEME}://{self.name}/{encode_check(_KEY_VERSION + self.authority_key)}"
+        return f"stratum+{'ssl' if self.tls else 'tcp'}://{self.name}"
 
     @property
     def name(self) -> str:
@@ -40,16 +55,35 @@ class PoolAddress:
 
 def parse_pool_url(url: str, user: str | None, password: str | None) -> PoolAddress:
     """Read a pool's URL; its own user and password go before the ones given. Raises UserError."""
-    try:
+    parts = host = port = None
+    with contextlib.suppress(ValueError):
         parts = urlsplit(url if "//" in url else f"stratum+tcp://{url}")
         host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port or parts.scheme not in _TLS_OF_SCHEME or parts.path not in ("", "/"):
+    is_v2 = parts is not None and parts.scheme == _V2_SCHEME
+    plain_path = parts is not None and parts.path in ("", "/")
+    if parts is None or not host or not port or not (is_v2 or (parts.scheme in _TLS_OF_SCHEME and plain_path)):
         shown = url.rpartition("@")[2][:100]
         raise UserError(f"'{shown}' is not a pool's address: write it like stratum+tcp://pool.example:3333")
     if parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "") or password
     if not user:
         raise UserError(f"pool {host}:{port} needs a user: give --user, mostly an address or ACCOUNT.WORKER")
-    return PoolAddress(host, port, _TLS_OF_SCHEME[parts.scheme], user, password if password is not None else "x")
+    password = password if password is not None else "x"
+    if is_v2:
+        return PoolAddress(host, port, False, user, password, _authority_key(parts.path.strip("/"), f"{host}:{port}"))
+    return PoolAddress(host, port, _TLS_OF_SCHEME[parts.scheme], user, password)
+
+
+def _authority_key(text: str, where: str) -> bytes:
+    """The key in a Stratum V2 address (§4.7): base58check of a version, 1, and 32 bytes."""
+    if not text:
+        raise UserError(
+            f"pool {where} speaks Stratum V2: its address needs the pool's key, as in stratum2+tcp://{where}/9a…"
+        )
+    try:
+        payload = decode_check(text, max_size=64)
+    except ValueError:
+        raise UserError(f"'{text[:60]}' is not the key of a Stratum V2 pool: is a character missing?") from None
+    if len(payload) != 34 or payload[:2] != _KEY_VERSION or not is_valid_xonly(payload[2:]):
+        raise UserError(f"'{text[:60]}' is not the key of a Stratum V2 pool")
+    return payload[2:]

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
-from miner.work.job import VERSION_ROLLING_MASK
+from miner.work.job import VERSION_ROLLING_MASK, Job
 from miner.work.stratum.jobs import (
     MAX_EXTRANONCE1_BYTES,
     MAX_EXTRANONCE2_BYTES,
@@ -95,6 +95,25 @@ class Unsent(Enum):
     DUPLICATE = "duplicate"
 
 
+class PoolWork(Protocol):
+    """What the client of either version gives to be mined."""
+
+    @property
+    def extranonce1(self) -> bytes:
+        """The pool's part of the extranonce."""
+
+    @property
+    def extranonce2_size(self) -> int:
+        """Bytes of it that are ours."""
+
+    @property
+    def difficulty(self) -> float:
+        """What a share is worth."""
+
+    def job(self, prefix: bytes, origin: Any) -> Job:
+        """The job; `prefix`: leading bytes of our part, kept out of the search."""
+
+
 @dataclass(frozen=True, slots=True)
 class Authorized:
     """The pool knows the worker."""
@@ -104,7 +123,7 @@ class Authorized:
 class NewWork:
     """Mine on this from now on. `clean`: everything before it is worthless."""
 
-    work: Work
+    work: PoolWork
     clean: bool
 
 
@@ -262,6 +281,9 @@ class StratumClient:
         if mask:
             params.append(f"{version & mask:08x}")
         return self._call("mining.submit", params)
+
+    def goodbye(self) -> None:
+        """We are leaving; pools of this version see it by the connection's end."""
 
     # --- answers ---
 

@@ -54,6 +54,10 @@ class Work:
     share_target: int
     version_mask: int
 
+    def job(self, prefix: bytes, origin: Any) -> Job:
+        """See build_job."""
+        return build_job(self, prefix, origin)
+
 
 def parse_notify(params: list[Any]) -> Notify:
     """Check the parameters of mining.notify; raises BadJob."""
@@ -82,14 +86,23 @@ def parse_notify(params: list[Any]) -> Notify:
 def check_work(work: Work, easiest_target: int) -> None:
     """Raise BadJob for work whose blocks nobody would take: an impossible target, one easier than the network's
     easiest, or a coinbase that is no coinbase transaction."""
-    target = target_from_nbits(work.notify.nbits)
+    check_bits(work.notify.nbits, easiest_target)
+    check_coinbase(work.notify.coinbase1, work.extranonce1 + bytes(work.extranonce2_size), work.notify.coinbase2)
+
+
+def check_bits(nbits: int, easiest_target: int) -> None:
+    """Raise BadJob for an impossible target, or one easier than the network's easiest."""
+    target = target_from_nbits(nbits)
     if target is None:
-        raise BadJob(f"its bits {work.notify.nbits:08x} are impossible")
+        raise BadJob(f"its bits {nbits:08x} are impossible")
     if target > easiest_target:
-        raise BadJob(f"its bits {work.notify.nbits:08x} are easier than this network allows: is the pool on another?")
-    gap = bytes(work.extranonce2_size)
+        raise BadJob(f"its bits {nbits:08x} are easier than this network allows: is the pool on another?")
+
+
+def check_coinbase(before: bytes, extranonce: bytes, after: bytes) -> None:
+    """Raise BadJob unless these make a coinbase transaction without witness."""
     try:
-        coinbase = Transaction.parse(work.notify.coinbase1 + work.extranonce1 + gap + work.notify.coinbase2)
+        coinbase = Transaction.parse(before + extranonce + after)
     except DecodeError as error:
         raise BadJob(f"its coinbase is no transaction ({clean_text(error, 80)})") from None
     if not coinbase.is_coinbase or coinbase.has_witness:

@@ -32,12 +32,21 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why the other side refused: a code of REJECT_NAMES, 20 for anything else, and its own words."""
+    """Why the other side refused: a code of REJECT_NAMES, 20 for anything else, and its own words. `plain`: the words
+    are the reason, the code only says what they mean (Stratum V2)."""
 
     code: int
     text: str
+    plain: bool = False
+
+    @property
+    def reason(self) -> str:
+        """What refusals are counted by."""
+        return self.text if self.plain else f"{self.code} {REJECT_NAMES[self.code]}"
 
     def __str__(self) -> str:
+        if self.plain:
+            return self.text
         name = REJECT_NAMES[self.code]
         return f"{self.code} {name}" if self.text.lower() in ("", name) else f"{self.code} {name}: {self.text}"
 

@@ -1,4 +1,4 @@
-"""One connection to a pool: sockets and time around a StratumClient."""
+"""One connection to a pool: sockets and time around the client of either version."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 from miner.share import Share
 from miner.work.job import Job
@@ -16,26 +16,25 @@ from miner.work.stratum.account import PoolAccount
 from miner.work.stratum.address import PoolAddress
 from miner.work.stratum.client import (
     Authorized,
-    ClientOptions,
     Closed,
     Complaint,
     DifficultySet,
     Event,
     NewWork,
     Notice,
+    PoolWork,
     Reconnect,
     ShareAnswer,
     Step,
-    StratumClient,
     Trouble,
     Unsent,
 )
-from miner.work.stratum.jobs import Work, build_job
 from miner.work.stratum.messages import NOT_SUBSCRIBED, STALE, UNAUTHORIZED
 
 CONNECT_TIMEOUT_S = 15.0
 FIRST_JOB_TIMEOUT_S = 45.0  #: from the connection to the first job
 SILENCE_S = 300.0  #: pools send work at least every minute or two; one that is silent for longer is gone
+SILENCE_V2_S = 900.0  #: without pings, and with a new job only where there is reason for one
 _WRITE_TIMEOUT_S = 15.0
 _USEFUL_S = 60.0
 _TICK_S = 1.0
@@ -65,7 +64,21 @@ class StratumOrigin:
     """Where a job comes from: its shares go back there."""
 
     session: Session
-    work: Work
+    work: PoolWork
+
+
+class PoolClient(Protocol):
+    """A StratumClient or a StratumV2Client."""
+
+    step: Step
+
+    def start(self, configure: bool = True) -> None: ...
+    def receive_data(self, data: bytes) -> list[Event]: ...
+    def data_to_send(self) -> bytes: ...
+    def next_deadline(self) -> float | None: ...
+    def check_timeouts(self) -> list[Event]: ...
+    def submit(self, work: Any, extranonce2: bytes, time: int, nonce: int, version: int) -> int | Unsent: ...
+    def goodbye(self) -> None: ...
 
 
 class Session:
@@ -78,7 +91,7 @@ class Session:
         self,
         address: PoolAddress,
         account: PoolAccount,
-        options: ClientOptions,
+        client: PoolClient,
         *,
         on_job: Callable[[Session, Job], None],
         on_message: Callable[[str], None],
@@ -98,9 +111,10 @@ class Session:
         self._configure = configure
         self._may_redirect = may_redirect
         self._loop = asyncio.get_running_loop()
-        self._client = StratumClient(options, self._loop.time)
+        self._client = client
+        self._silence_s = SILENCE_S if address.authority_key is None else SILENCE_V2_S
         self._writer: asyncio.StreamWriter | None = None
-        self._answers: dict[int, tuple[asyncio.Future[Submission], float]] = {}
+        self._answers: dict[int, tuple[asyncio.Future[Submission], float, Share]] = {}
         self._published = 0
         self._notices = 0
         self._said: set[str] = set()  # complaints that the user has seen
@@ -114,22 +128,22 @@ class Session:
         finally:
             self._end()
 
-    async def submit(self, share: Share, work: Work) -> Submission:
+    async def submit(self, share: Share, work: PoolWork) -> Submission:
         """Offer a share of this session's work and wait for the answer."""
         job, unit = share.unit.job, share.unit
         extranonce2 = job.extranonce(unit.extranonce2)[len(work.extranonce1) :]
         if self._writer is None:
-            self.account.stale += 1
+            self.account.not_sent(work.difficulty)
             return Submission(False, True, "the connection that it was for is gone")
         sent = self._client.submit(work, extranonce2, unit.time, share.candidate.nonce, share.candidate.version)
         if sent is Unsent.STALE:
-            self.account.stale += 1
+            self.account.not_sent(work.difficulty)
             return Submission(False, True, "the pool has newer work")
         if sent is Unsent.DUPLICATE:
             self.account.duplicates += 1
             return Submission(False, False, "found twice")
         answer: asyncio.Future[Submission] = self._loop.create_future()
-        self._answers[sent] = (answer, work.difficulty)
+        self._answers[sent] = (answer, work.difficulty, share)
         self._flush()
         return await answer
 
@@ -145,7 +159,7 @@ class Session:
                 self._flush()
                 await _bounded(writer.drain(), _WRITE_TIMEOUT_S, "takes no data")
                 # the tick: a share submitted while we wait has a nearer deadline than those known now
-                deadlines = [self._loop.time() + _TICK_S, last_heard + SILENCE_S, self._client.next_deadline()]
+                deadlines = [self._loop.time() + _TICK_S, last_heard + self._silence_s, self._client.next_deadline()]
                 if not self.ready.is_set():
                     deadlines.append(first_job_deadline)
                 wait_s = min(deadline for deadline in deadlines if deadline is not None) - self._loop.time()
@@ -165,6 +179,9 @@ class Session:
                 self._check_silence(last_heard, first_job_deadline)
         finally:
             self.useful = self.useful or (self.ready.is_set() and self._loop.time() - started > _USEFUL_S)
+            self._client.goodbye()
+            with contextlib.suppress(OSError):
+                self._flush()
             self._writer = None
             writer.close()
             with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
@@ -191,14 +208,14 @@ class Session:
     def _check_silence(self, last_heard: float, first_job_deadline: float) -> None:
         now = self._loop.time()
         self._handle_all(self._client.check_timeouts())
-        if now - last_heard >= SILENCE_S:
-            raise PoolFailure(f"it was silent for {SILENCE_S:g} s")
+        if now - last_heard >= self._silence_s:
+            raise PoolFailure(f"it was silent for {self._silence_s:g} s")
         if not self.ready.is_set() and now >= first_job_deadline:
             raise PoolFailure(f"it sent no work within {FIRST_JOB_TIMEOUT_S:g} s")
 
     def _handle_all(self, events: list[Event]) -> None:
         """All events; of several jobs at once only the last is published."""
-        newest: Work | None = None
+        newest: PoolWork | None = None
         for event in events:
             if isinstance(event, NewWork):
                 newest = event.work
@@ -241,9 +258,9 @@ class Session:
         waiting = self._answers.pop(event.number, None)
         if waiting is None:
             return
-        answer, difficulty = waiting
+        answer, difficulty, share = waiting
         rejection = event.rejection
-        self.account.answered(difficulty, rejection)
+        self.account.answered(difficulty, rejection, share)
         self.useful = self.useful or rejection is None
         if not answer.done():
             answer.set_result(
@@ -255,20 +272,22 @@ class Session:
             raise PoolFailure(f"it has forgotten us ({rejection})")  # as after its restart behind a proxy
 
     def _redirected(self, host: str | None, port: int | None, wait_s: float) -> None:
-        """Elsewhere only on the same host, or where allowed: a reconnect is unauthenticated, and a classic way to steal
-        hash rate."""
-        if host is not None and host.lower() != self.address.host.lower() and not self._may_redirect:
+        """Elsewhere only on the same host, or where allowed: Stratum V1's reconnect is unauthenticated, and a classic
+        way to steal hash rate. In Stratum V2 the new server needs a certificate of the same authority."""
+        may = self._may_redirect or self.address.authority_key is not None
+        if host is not None and host.lower() != self.address.host.lower() and not may:
             text = f"wants to send us to another host, {host[:100]}: ignored (--follow-redirects allows it)"
             self._handle(Complaint(Trouble.MALFORMED, text))
             return
         redirect = self.address.at(host, port)
         raise PoolFailure("it asked us to reconnect", redirect=redirect, wait_s=wait_s)
 
-    def _publish(self, work: Work) -> None:
+    def _publish(self, work: PoolWork) -> None:
         size = min(_PREFIX_BYTES, work.extranonce2_size - 2)
         prefix = (self._published % (1 << 8 * size)).to_bytes(size, "big") if size > 0 else b""
         self._published += 1
-        self.job = build_job(work, prefix, StratumOrigin(self, work))
+        self.account.jobs += 1
+        self.job = work.job(prefix, StratumOrigin(self, work))
         self._on_job(self, self.job)
 
     def _flush(self) -> None:
@@ -281,9 +300,9 @@ class Session:
         self._on_message(f"pool {self.address.name} {text}")
 
     def _end(self) -> None:
-        for answer, _ in self._answers.values():
+        for answer, difficulty, _ in self._answers.values():
             if not answer.done():
-                self.account.stale += 1
+                self.account.not_sent(difficulty)
                 answer.set_result(Submission(False, True, "the connection was lost before its answer"))
         self._answers.clear()
 

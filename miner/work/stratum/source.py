@@ -1,35 +1,57 @@
-"""Work from the first pool that has some: failover in order, and back to the first when it returns."""
+"""Work from the first pool that has some: failover in order, and back to the first when it returns. Pools of Stratum V1
+and V2 stand in one list, which may change while mining."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import ssl
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from chain.primitives.errors import UserError
 from miner.share import Share
 from miner.work.job import Job
+from miner.work.rpc import sleep_or_event
 from miner.work.source import PoolControl, PoolReport, Submission
 from miner.work.stratum.account import PoolAccount
-from miner.work.stratum.address import PoolAddress
-from miner.work.stratum.client import ClientOptions
-from miner.work.stratum.session import PoolFailure, Session, StratumOrigin
+from miner.work.stratum.address import PoolAddress, parse_pool_url
+from miner.work.stratum.client import ClientOptions, StratumClient
+from miner.work.stratum.session import PoolClient, PoolFailure, Session, StratumOrigin
+from miner.work.stratum_v2.client import StratumV2Client
 
 RETURN_S = 60.0  #: how often the pools before the one in use are tried again
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-_IN_FLIGHT = 32
+#: Shares that may wait for an answer at once: pools of Stratum V2 answer in batches, and a batch must fit.
+_IN_FLIGHT = 512
 _MAX_HOPS = 3
 _PATIENCE_S = 5.0  # a pool that wants us back later than this is no use now, where there are others
 _HEARD_KEPT = 50
 
 
-class StratumSource:
-    """A WorkSource over pools in the order of preference.
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """One entry of the list, and what is remembered of it from connection to connection."""
 
-    `options_for(pool)`: what to ask of each. `may_redirect`: follow client.reconnect to other hosts.
+    number: int
+    address: PoolAddress
+    account: PoolAccount
+    enabled: bool = True
+    redirect: PoolAddress | None = None  # where its next connection goes
+    hops: int = 0  # redirects in a row without use: a pool may send us in a circle
+    plain: bool = False  # it hangs up on mining.configure
+    refused: bool = False
+    heard: deque[str] = field(default_factory=lambda: deque(maxlen=_HEARD_KEPT))
+
+
+class StratumSource:
+    """A WorkSource and PoolControl over pools in the order of preference.
+
+    `options_for(pool)`: what to ask of each. `may_redirect`: follow client.reconnect to other hosts. `hash_rate`: ours,
+    for pools that want to know it; may be set later.
     """
 
     parallel_submissions = _IN_FLIGHT
@@ -46,57 +68,64 @@ class StratumSource:
     ) -> None:
         if not pools:
             raise UserError("there is no pool to mine at")
-        self._pools = list(pools)
+        self._numbers = itertools.count()
+        self._pools = [_Pool(next(self._numbers), pool, PoolAccount(pool)) for pool in pools]  # in the order of use
         self._options_for = options_for
         self._on_job = on_job
         self._on_message = on_message
-        if tls is None and any(pool.tls for pool in pools):
-            tls = ssl.create_default_context()
         self._tls = tls
         self._may_redirect = may_redirect
-        self._accounts = [PoolAccount(pool) for pool in pools]
-        self._redirects: dict[int, PoolAddress] = {}  # where the next connection of a pool goes
-        self._hops: Counter[int] = Counter()  # redirects in a row without use: a pool may send us in a circle
-        self._plain: set[int] = set()  # pools that hang up on mining.configure
-        self._refused: set[int] = set()
+        self.hash_rate: Callable[[], float] = float
         self._ever_worked = False
         self._active: Session | None = None
         self._last_message: dict[str, str] = {}
-        self._heard: dict[PoolAddress, deque[str]] = {}
+        self._changed = asyncio.Event()  # the list has
 
     @property
     def pool(self) -> str | None:
         """The pool in use, None between pools."""
         return None if self._active is None else self._active.address.name
 
+    @property
+    def pool_control(self) -> PoolControl | None:
+        """This source is."""
+        return self
+
     async def run(self) -> NoReturn:
         """Keep mining at the best pool that answers, until cancelled. Raises UserError when no pool wants us."""
-        index = failures = 0
+        pool, failures = self._usable()[0], 0
         while True:
-            task, session = self._begin(index)
+            task, session = self._begin(pool)
+            failure: PoolFailure | None = None
             try:
-                ready = await _ready_or_ended(task, session)
-                if ready:
-                    index, task, session = await self._mine(index, task, session)
-                failure = task.result()
+                if await self._ready(task, session):
+                    pool, task, session = await self._mine(pool, task, session)
+                if task.done():
+                    failure = task.result()
             finally:
                 await _cancel(task)
             self._deactivate(session)
-            self._take_failure(index, session, failure)
+            if failure is None:  # the list was changed under it
+                pool.account.state = "spare" if pool.enabled else "disabled"
+                pool, failures = self._usable()[0], 0
+                self._changed.clear()
+                continue
+            self._take_failure(pool, session, failure)
             failures = 1 if session.useful else failures + 1
-            not_now = failure.wait_s > _PATIENCE_S and len(self._pools) > 1
-            if not_now or not (session.useful or index in self._redirects):
-                index = (index + 1) % len(self._pools)
-            elif index not in self._redirects:
-                index = 0
+            usable = self._usable()
+            not_now = failure.wait_s > _PATIENCE_S and len(usable) > 1
             pause_s = max(
-                self._pause_after(failures),
+                self._pause_after(failures, len(usable)),
                 _BACKOFF_S[0] if session.useful else 0.0,
                 0.0 if not_now else failure.wait_s,
             )
-            following = self._accounts[index].address.name
-            self._say(session, f"{failure}; trying {'again' if len(self._pools) == 1 else following} in {pause_s:g} s")
-            await asyncio.sleep(pause_s)
+            following = self._following(pool, usable, not_now or not (session.useful or pool.redirect is not None))
+            again = "again" if following is pool else following.address.name
+            self._say(session, f"{failure}; trying {again} in {pause_s:g} s")
+            pool = following
+            if await sleep_or_event(self._changed, pause_s):
+                self._changed.clear()
+                pool, failures = self._usable()[0], 0
 
     async def submit(self, share: Share) -> Submission:
         """Offer a share to the pool whose work it is of."""
@@ -106,81 +135,179 @@ class StratumSource:
     def request_refresh(self, solved: Job) -> None:
         """A pool sends its next job by itself."""
 
-    @property
-    def pool_control(self) -> PoolControl | None:
-        """The order of pools is as it was at the start."""
-        return None
-
     def pools(self) -> list[PoolReport]:
         """Every pool's counters, in the order of preference."""
-        return [account.report() for account in self._accounts]
+        active = None if self._active is None else self._active.account
+        return [
+            pool.account.report(number=pool.number, priority=place, enabled=pool.enabled, active=pool.account is active)
+            for place, pool in enumerate(self._pools)
+        ]
 
     async def close(self) -> None:
         """`run` closes what it opened when it is cancelled."""
 
-    def _begin(self, index: int) -> tuple[asyncio.Task[PoolFailure], Session]:
-        address = self._redirects.pop(index, self._pools[index])
-        account = self._accounts[index]
+    # --- PoolControl ---
+
+    def switch_pool(self, number: int) -> None:
+        """See PoolControl."""
+        pool = self._numbered(number)
+        pool.enabled, pool.refused = True, False
+        self._put_first([pool])
+
+    def enable_pool(self, number: int) -> None:
+        """See PoolControl."""
+        pool = self._numbered(number)
+        if not pool.enabled:
+            pool.enabled, pool.refused, pool.account.state = True, False, "spare"
+            self._changed.set()
+
+    def disable_pool(self, number: int) -> None:
+        """See PoolControl."""
+        pool = self._numbered(number)
+        if pool.enabled:
+            self._refuse_to_end_with(pool)
+            pool.enabled, pool.account.state = False, "disabled"
+            self._changed.set()
+
+    def add_pool(self, url: str, user: str | None, password: str | None) -> int:
+        """See PoolControl."""
+        address = parse_pool_url(url, user, password)
+        pool = _Pool(next(self._numbers), address, PoolAccount(address))
+        self._pools.append(pool)
+        self._changed.set()
+        return pool.number
+
+    def remove_pool(self, number: int) -> None:
+        """See PoolControl."""
+        pool = self._numbered(number)
+        if pool.enabled:
+            self._refuse_to_end_with(pool)
+        self._pools.remove(pool)
+        self._changed.set()
+
+    def order_pools(self, numbers: Sequence[int]) -> None:
+        """See PoolControl."""
+        if len(set(numbers)) != len(numbers):
+            raise UserError("a pool is named twice in the order")
+        self._put_first([self._numbered(number) for number in numbers])
+
+    def _numbered(self, number: int) -> _Pool:
+        for pool in self._pools:
+            if pool.number == number:
+                return pool
+        raise UserError(f"there is no pool {number}")
+
+    def _put_first(self, pools: list[_Pool]) -> None:
+        self._pools = pools + [pool for pool in self._pools if pool not in pools]
+        self._changed.set()
+
+    def _refuse_to_end_with(self, pool: _Pool) -> None:
+        if self._usable() == [pool]:
+            raise UserError(f"pool {pool.number}, {pool.address.name}, is the last one enabled")
+
+    def _usable(self) -> list[_Pool]:
+        return [pool for pool in self._pools if pool.enabled]
+
+    # --- sessions ---
+
+    def _begin(self, pool: _Pool) -> tuple[asyncio.Task[PoolFailure], Session]:
+        address, pool.redirect = pool.redirect or pool.address, None
+        account = pool.account
         if account.state == "not tried yet":
             account.state = "connecting"
+        if address.tls and self._tls is None:
+            self._tls = ssl.create_default_context()
         session = Session(
             address,
             account,
-            self._options_for(self._pools[index]),
+            self._client(pool, address),
             on_job=self._take_job,
-            on_message=functools.partial(self._relay, account),
+            on_message=functools.partial(self._relay, pool),
             tls=self._tls,
-            configure=index not in self._plain,
+            configure=not pool.plain,
             may_redirect=self._may_redirect,
         )
         return asyncio.create_task(session.run()), session
 
+    def _client(self, pool: _Pool, address: PoolAddress) -> PoolClient:
+        options, clock = self._options_for(pool.address), asyncio.get_running_loop().time
+        if address.authority_key is None:
+            return StratumClient(options, clock)
+        return StratumV2Client(options, address, clock, hash_rate=lambda: self.hash_rate())
+
+    async def _ready(self, task: asyncio.Task[PoolFailure], session: Session) -> bool:
+        """Wait until the session has work (True), has ended, or the list of pools changes."""
+        waits = [asyncio.create_task(session.ready.wait()), asyncio.create_task(self._changed.wait())]
+        try:
+            await asyncio.wait({task, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return session.ready.is_set() and not task.done()
+
     async def _mine(
-        self, index: int, task: asyncio.Task[PoolFailure], session: Session
-    ) -> tuple[int, asyncio.Task[PoolFailure], Session]:
-        """Mine in this session, or one of a better pool as soon as there is one; the one that ended."""
+        self, pool: _Pool, task: asyncio.Task[PoolFailure], session: Session
+    ) -> tuple[_Pool, asyncio.Task[PoolFailure], Session]:
+        """Mine in this session, or one of a better pool as soon as there is one; the one that ended, or that may not go
+        on."""
         self._activate(session)
         try:
             while not task.done():
-                if index == 0:
-                    await asyncio.wait({task})
+                self._changed.clear()
+                usable = self._usable()
+                if pool not in usable:
                     break
-                await asyncio.wait({task}, timeout=RETURN_S)
-                better = None if task.done() else await self._better_than(index)
+                change = asyncio.create_task(self._changed.wait())
+                try:
+                    timeout = None if pool is usable[0] else RETURN_S
+                    await asyncio.wait({task, change}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    change.cancel()
+                self._changed.clear()
+                better = None if task.done() or pool not in self._usable() else await self._better_than(pool)
                 if better is not None:
                     await _cancel(task)
                     session.account.state = "spare"
-                    index, task, session = better
+                    pool, task, session = better
                     self._activate(session)
         except BaseException:
             await _cancel(task)
             raise
-        return index, task, session
+        return pool, task, session
 
-    async def _better_than(self, index: int) -> tuple[int, asyncio.Task[PoolFailure], Session] | None:
+    async def _better_than(self, pool: _Pool) -> tuple[_Pool, asyncio.Task[PoolFailure], Session] | None:
         """The first of the pools before this one that has work again."""
-        for number in range(index):
-            task, session = self._begin(number)
+        usable = self._usable()
+        for other in usable[: usable.index(pool)]:
+            task, session = self._begin(other)
             try:
-                if await _ready_or_ended(task, session):
-                    return number, task, session
+                if await self._ready(task, session):
+                    return other, task, session
             except BaseException:
                 await _cancel(task)
                 raise
-            self._accounts[number].state = f"down: {task.result()}"
+            if not task.done():  # the list has changed
+                await _cancel(task)
+                other.account.state = "spare" if other.enabled else "disabled"
+                return None
+            other.account.state = f"down: {task.result()}"
         return None
 
     def _activate(self, session: Session) -> None:
+        if self._active is not None:
+            self._active.account.stopped()
         self._active = session
         self._ever_worked = True
         self._last_message.clear()
         session.account.state = "mining"
+        session.account.started()
         self._on_message(f"mining at pool {session.address.name} as {session.address.user}")
         self._on_job(session.job)
 
     def _deactivate(self, session: Session) -> None:
         """Without its connection a job is worth nothing: jobs are not known to the next one."""
         if self._active is session:
+            session.account.stopped()
             self._active = None
             self._on_job(None)
 
@@ -188,33 +315,41 @@ class StratumSource:
         if session is self._active:
             self._on_job(job)
 
-    def _take_failure(self, index: int, session: Session, failure: PoolFailure) -> None:
+    def _take_failure(self, pool: _Pool, session: Session, failure: PoolFailure) -> None:
         """Note what an ended session teaches about its pool."""
-        session.account.state = f"down: {failure}"
+        if pool.enabled:
+            session.account.state = f"down: {failure}"
         if not session.subscribed and session.account.connections and not failure.refused:
-            self._plain ^= {index}  # perhaps mining.configure was too much for it; the time after, perhaps not
+            pool.plain = not pool.plain  # perhaps mining.configure was too much for it; the time after, perhaps not
         if session.useful:
-            self._hops[index] = 0
+            pool.hops = 0
         if failure.redirect is not None:
-            self._hops[index] += 1
-            if self._hops[index] <= _MAX_HOPS:
-                self._redirects[index] = failure.redirect
+            pool.hops += 1
+            if pool.hops <= _MAX_HOPS:
+                pool.redirect = failure.redirect
         if failure.refused:
-            self._refused.add(index)
-            if len(self._refused) == len(self._pools) and not self._ever_worked:
+            pool.refused = True
+            if all(each.refused for each in self._usable()) and not self._ever_worked:
                 raise UserError(f"pool {session.address.name} {failure}: check --user and --password")
 
-    def _pause_after(self, failures: int) -> float:
-        """None at all while there are pools that were not tried in this round, then longer after every round."""
-        rounds, rest = divmod(failures, len(self._pools))
-        return 0.0 if rest else _BACKOFF_S[min(rounds - 1, len(_BACKOFF_S) - 1)]
+    def _following(self, pool: _Pool, usable: list[_Pool], move_on: bool) -> _Pool:
+        """The pool to try after this one: the next in turn, itself where it sends us elsewhere, else the first."""
+        if pool not in usable:
+            return usable[0]
+        if move_on:
+            return usable[(usable.index(pool) + 1) % len(usable)]
+        return pool if pool.redirect is not None else usable[0]
 
-    def _relay(self, account: PoolAccount, text: str) -> None:
+    def _pause_after(self, failures: int, pools: int) -> float:
+        """None at all while there are pools that were not tried in this round, then longer after every round."""
+        rounds, rest = divmod(failures, pools)
+        return 0.0 if rest else _BACKOFF_S[min(max(rounds, 1) - 1, len(_BACKOFF_S) - 1)]
+
+    def _relay(self, pool: _Pool, text: str) -> None:
         """What a pool's connection has to say, but of one that only tries again nothing twice."""
-        heard = self._heard.setdefault(account.address, deque(maxlen=_HEARD_KEPT))
-        active = self._active is not None and self._active.account is account
-        if active or text not in heard:
-            heard.append(text)
+        active = self._active is not None and self._active.account is pool.account
+        if active or text not in pool.heard:
+            pool.heard.append(text)
             self._on_message(text)
 
     def _say(self, session: Session, text: str) -> None:
@@ -223,16 +358,6 @@ class StratumSource:
         if self._last_message.get(session.address.name) != key:
             self._last_message[session.address.name] = key
             self._on_message(f"pool {session.address.name}: {text}")
-
-
-async def _ready_or_ended(task: asyncio.Task[PoolFailure], session: Session) -> bool:
-    """Wait until the session has work (True) or has ended."""
-    ready = asyncio.create_task(session.ready.wait())
-    try:
-        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        ready.cancel()
-    return session.ready.is_set() and not task.done()
 
 
 async def _cancel(task: asyncio.Task[PoolFailure]) -> None:
