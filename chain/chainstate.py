@@ -46,7 +46,7 @@ from chain.snapshot.load import LoadProgress, load_snapshot
 from chain.storage.block_files import MAX_FILE_SIZE, BlockFiles
 from chain.storage.layout import BLOCKS_DIR, CHAINSTATE_DIR, INDEX_RECORD, SNAPSHOT_DIR
 from chain.storage.lock import DirectoryLock
-from chain.storage.store import INITIAL_MAP_SIZE, ChainStore
+from chain.storage.store import INITIAL_MAP_SIZE, ChainStore, FrozenCoins
 from chain.storage.undo import decode_undo, encode_undo
 from chain.utxo_stats import UtxoHash, UtxoTotals, utxo_totals
 from chain.verify_chain import verify_chain
@@ -115,6 +115,8 @@ class Chainstate:
         self._store: ChainStore  # header tree, and the coins of the chain that has been validated from genesis on
         self._coin_store: ChainStore  # the active chain's coins: another store while it stands on a UTXO snapshot
         self.background: BackgroundChain | None = None  #: validates the snapshot that the active chain stands on
+        self.snapshot_base: BlockHash | None = None  #: of the UTXO snapshot that the active chain's coins came from
+        self.loading_snapshot = False
         self.prune_locks: dict[str, int] = {}  #: who needs the blocks from which height on
         self.remarks: list[str] = []  #: what opening the chain did that the operator should know
         gc.set_threshold(*_COLLECTOR_THRESHOLDS)
@@ -426,14 +428,13 @@ class Chainstate:
     def dump_snapshot(
         self, target: BlockIndexEntry, file: BinaryIO, *, scratch_dir: Path | None
     ) -> Iterator[DumpProgress | DumpResult]:
-        """Write the coins at `target`, a block of the active chain, to `file`, step by step; see chain.snapshot.dump.
-        Flushes first. UserError if the block is not of the active chain.
-        """
-        if not self.index.in_active(target):
-            raise UserError(f"Block {hash_to_hex(target.hash)} is not in the active chain")
+        """Write the coins at `target`, a block of the active chain, to `file`, step by step; see chain.snapshot.dump."""
+        return dump_snapshot(self, target, file, scratch_dir=scratch_dir)
+
+    def frozen_coins(self) -> FrozenCoins:
+        """The coins at the tip as they are now, to be read while the chain goes on. Flushes first; close it soon."""
         self.flush()
-        coins = self._coin_store.frozen_coins()
-        return dump_snapshot(self, coins, self.tip, target, file, scratch_dir=scratch_dir)
+        return self._coin_store.frozen_coins()
 
     def adopt_snapshot(self, store: ChainStore, base: BlockIndexEntry, assumed: AssumeUtxo) -> None:
         """Make `base` the tip, with the coins in `store`, which are those of the network's table; what was the active
@@ -442,6 +443,7 @@ class Chainstate:
         self.flush()
         folders.activate(self.datadir, base.hash)
         self.background = BackgroundChain(self.coins, self._store, self.tip, base, assumed)
+        self.snapshot_base = base.hash
         self._coin_store = store
         self.coins = CoinsCache(store, self._dbcache_bytes)
         self.index.set_tip(base)
@@ -720,6 +722,7 @@ class Chainstate:
                     f" given blockhash '{hash_to_hex(base)}'."
                 )
             self._coin_store = ChainStore(second, genesis, map_size=self._map_size)
+            self.snapshot_base = base
             return assumed
         self.remarks.append("[snapshot] cleaning up unneeded background chainstate, then reinitializing")
         coins = self._coin_store = ChainStore(second, genesis, map_size=self._map_size)

@@ -264,6 +264,8 @@ class Node:
             max_block_file_size=FAST_PRUNE_FILE_BYTES if config.fast_prune else MAX_FILE_SIZE,
         )
         try:
+            for remark in chain.remarks:
+                log.info("%s", remark)
             mempool = Mempool(chain, mempool_policy(config, self.params), self.clock)
             worker = ChainWorker(chain, mempool, self.clock, notify)
             worker.indexes = open_indexes(config, chain, self.folder)
@@ -311,6 +313,7 @@ class Node:
                     group.create_task(self._background(), name="import"),
                     group.create_task(self._maintain(), name="maintenance"),
                     group.create_task(self._keep_indexes(), name="indexes"),
+                    group.create_task(self._validate_snapshot(), name="snapshot validation"),
                 ]
                 await stopper
                 self._need_service().interrupt()
@@ -357,6 +360,22 @@ class Node:
         await self._imported.wait()
         if self._index_driver is not None:
             await self._index_driver.run()
+
+    async def _validate_snapshot(self) -> None:
+        """Bring the background chain below a UTXO snapshot on, whenever there is one that can advance."""
+        service = self._need_service()
+        worker = service.worker
+        await self._imported.wait()
+
+        def can_advance() -> bool:
+            background = worker.chain.background
+            return background is not None and background.can_advance
+
+        while not service.closing:
+            if await service.wait_for_change(can_advance, None):
+                await service.call(worker.advance_background)
+                if self._index_driver is not None:
+                    self._index_driver.wake()
 
     async def _import(self, start: Callable[[Chainstate], Any], what: str) -> None:
         service = self._need_service()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from chain.chainstate import Chainstate
 from chain.consensus.deployments import VersionBits
@@ -31,6 +31,8 @@ from chain.primitives.header import BlockHeader
 from chain.primitives.target import difficulty
 from chain.primitives.transaction import Transaction, TxIn
 from chain.primitives.types import BlockHash, hash_to_hex
+from chain.snapshot.format import SnapshotMetadata
+from chain.snapshot.load import LoadProgress
 from node.pruning import prune_chain
 
 log = logging.getLogger("pickaxe.node")
@@ -38,6 +40,7 @@ validation = logging.getLogger("pickaxe.validation")
 mempool_log = logging.getLogger("pickaxe.mempool")
 mempoolrej_log = logging.getLogger("pickaxe.mempoolrej")
 
+BACKGROUND_LOG_BLOCKS: Final = 2000  #: of background validation between two lines of the log (Core)
 RECENT_BLOCKS: Final = 6  #: whose transactions count as recently confirmed; Core's filter holds about as many
 MAX_READDED_BLOCKS: Final = 10  #: Core's invalidateblock brings back the transactions of so many blocks
 _RECENT_TIP_S: Final = 2 * 3600
@@ -192,6 +195,8 @@ class ChainWorker:
             self.follow(self.chain.drain_events())
             return error
         self.follow(events)
+        if self.chain.background is not None:
+            self._notify(Notice())  # the block may be what the background chain waits for
         return None
 
     def follow(self, events: Iterable[Event], *, max_readded_blocks: int | None = None) -> None:
@@ -424,6 +429,44 @@ class ChainWorker:
         except OSError as error:
             raise LocalFault(f"the mempool could not be saved to {path}: {error.strerror}") from error
 
+    # ------------------------------------------------------------------ UTXO snapshots
+
+    def load_snapshot(self, file: BinaryIO, metadata: SnapshotMetadata) -> Iterator[LoadProgress]:
+        """Chainstate.load_snapshot with its consequences told onward."""
+        steps = self.chain.load_snapshot(file, metadata, mempool_is_empty=lambda: not len(self.mempool.entries))
+        for progress in steps:
+            if progress.loaded == progress.total or not progress.loaded % 1_000_000:
+                log.info(
+                    "[snapshot] %d coins loaded, %d checked, of %d", progress.loaded, progress.hashed, progress.total
+                )
+            yield progress
+        log.info("[snapshot] successfully activated snapshot %s", hash_to_hex(metadata.base_hash))
+        self.follow(self.chain.drain_events())
+
+    def advance_background(self) -> None:
+        """Validate a loaded UTXO snapshot for a moment. LocalFault if it proves wrong."""
+        background = self.chain.background
+        if background is None:
+            return
+        before, was_hashing = background.tip, background.hashing
+        self.follow(self.chain.advance_background())
+        if background.hashing and not was_hashing:
+            log.info("[snapshot] computing UTXO stats for background chainstate to validate snapshot")
+        if self.chain.background is None:
+            log.info(
+                "[snapshot] snapshot beginning at %s has been fully validated. The coins that validated it are removed"
+                " from the disk at the next start.",
+                hash_to_hex(background.base.hash),
+            )
+            self._notify(Notice())
+        elif background.tip.height // BACKGROUND_LOG_BLOCKS != before.height // BACKGROUND_LOG_BLOCKS:
+            log.info(
+                "[background validation] height=%d of %d progress=%.6f",
+                background.tip.height,
+                background.base.height,
+                background.progress,
+            )
+
     # ------------------------------------------------------------------ care
 
     def warnings(self) -> list[str]:
@@ -467,6 +510,8 @@ class ChainWorker:
         goes to the log."""
         kept = self.chain.tip.height + 1 - self.prune_height()
         blocks = min(count, kept) if count > 0 else kept
+        if not blocks:  # at the block of a UTXO snapshot
+            return True
         log.info("Verifying last %d blocks at level %d", blocks, level)
         try:
             self.chain.verify_chain(level, blocks)

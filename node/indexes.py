@@ -92,6 +92,10 @@ class IndexDriver:
             elif self._is_syncing():
                 await asyncio.sleep((loop.time() - start) * (1 / SYNC_SHARE - 1))
 
+    def wake(self) -> None:
+        """Blocks below a UTXO snapshot have been validated: indexes that wait for them can go on."""
+        self._news.set()
+
     def _is_syncing(self) -> bool:
         return self._service.tip().height < self._service.best_header().height
 

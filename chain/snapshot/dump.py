@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 STEP_COINS = 20_000  #: written in one step
 SPILL_COINS = 1_000_000  #: changes that are kept in memory before they go to the disk
-_PRUNE_LOCK = "dumptxoutset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,26 +123,29 @@ def _items(view: _RolledBack) -> list[tuple[OutPoint, PackedCoin | None]]:
 
 def dump_snapshot(
     chain: Chainstate,
-    coins: FrozenCoins,
-    tip: BlockIndexEntry,
     target: BlockIndexEntry,
     file: BinaryIO,
     *,
     scratch_dir: Path | None,
 ) -> Iterator[DumpProgress | DumpResult]:
-    """Write the snapshot of `target`, an ancestor of `tip`, whose coins are `coins`, to `file`; the last thing yielded
-    is the result. `coins` are closed at the end.
+    """Write the snapshot of `target`, a block of the active chain, to `file`; the last thing yielded is the result.
 
-    Changes of a rollback that memory should not hold go to the folder `scratch_dir`; None keeps all in memory.
-    SnapshotError if blocks on the way are not on disk, or the file cannot be written.
+    The coins are those at the first step. Changes of a rollback that memory should not hold go to the folder
+    `scratch_dir`; None keeps all in memory. SnapshotError if blocks on the way are not on disk, or the file cannot be
+    written.
     """
+    tip = chain.tip
+    if tip.ancestor(target.height) is not target:
+        raise SnapshotError(f"Block {hash_to_hex(target.hash)} is not in the active chain")
     scratch: ScratchCoins | None = None
+    lock = f"dumptxoutset {id(file)}"
+    coins = chain.frozen_coins()
     try:
         count = len(coins)
         source: Iterable[tuple[OutPoint, PackedCoin]] = coins
         if target is not tip:
             _check_way_back(tip, target)
-            chain.prune_locks[_PRUNE_LOCK] = target.height + 1
+            chain.prune_locks[lock] = target.height + 1
             scratch = ScratchCoins(scratch_dir) if scratch_dir is not None else None
             view = _RolledBack(coins, scratch)
             entry = tip
@@ -178,7 +180,7 @@ def dump_snapshot(
     except OSError as error:
         raise SnapshotError(f"Unable to write the snapshot: {error.strerror}") from error
     finally:
-        chain.prune_locks.pop(_PRUNE_LOCK, None)
+        chain.prune_locks.pop(lock, None)
         coins.close()
         if scratch is not None:
             scratch.close()

@@ -47,9 +47,12 @@ def load_snapshot(
     """Load the coins that follow `metadata` in `file`; after the last step the chain stands on them. SnapshotError, in
     Core's words, if that cannot be; then, as when the iteration is given up, the chain is as before.
     """
+    if chain.loading_snapshot:
+        raise SnapshotError("another snapshot is being loaded; wait until it is done")
     base, assumed = _check(chain, metadata, mempool_is_empty)
     store: ChainStore | None = None
     adopted = False
+    chain.loading_snapshot = True
     try:
         try:
             _check_work(chain, base, "Work")
@@ -65,6 +68,7 @@ def load_snapshot(
         chain.adopt_snapshot(store, base, assumed)
         adopted = True
     finally:
+        chain.loading_snapshot = False
         if not adopted and store is not None:
             store.close()
             shutil.rmtree(store.path, ignore_errors=True)

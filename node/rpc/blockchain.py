@@ -133,6 +133,18 @@ def getblockchaininfo(context: RpcContext) -> JSON:
         "mediantime": tip.median_time_past(),
         "verificationprogress": context.worker.verification_progress(tip),
         "initialblockdownload": context.worker.is_initial_block_download(),
+    }
+    background = chain.background
+    if background is not None:
+        out["backgroundvalidation"] = {
+            "snapshotheight": background.base.height,
+            "blocks": background.tip.height,
+            "bestblockhash": hash_to_hex(background.tip.hash),
+            "mediantime": background.tip.median_time_past(),
+            "chainwork": f"{background.tip.chainwork:064x}",
+            "verificationprogress": background.progress,
+        }
+    out |= {
         "chainwork": f"{tip.chainwork:064x}",
         "size_on_disk": chain.files.size_on_disk(),
         "pruned": bool(config.prune_mib),

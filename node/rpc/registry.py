@@ -53,6 +53,7 @@ class Arg:
     help: str = ""
     hidden: bool = False
     oneline: str = ""
+    options: tuple[str, ...] = ()  #: keys of this object that may also be named arguments (Core's OBJ_NAMED_PARAMS)
 
     @property
     def name(self) -> str:
@@ -162,6 +163,15 @@ class Command:
         first_free = len(out)
         for position, arg in enumerate(self.args):
             found = [alias for alias in arg.aliases if alias in rest]
+            named = {key: rest.pop(key) for key in arg.options if key in rest}
+            if named:
+                if found or position < first_free:
+                    raise RpcError(
+                        Code.INVALID_PARAMETER,
+                        f"Parameter {next(iter(named))} conflicts with parameter {arg.name}",
+                    )
+                rest[arg.name] = named
+                found = [arg.name]
             if not found:
                 continue
             if position < first_free:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from node.rpc import addresses, blockchain, control, indexes, mempool, mining, network, rawtransactions, signing, util
+from node.rpc import (
+    addresses,
+    blockchain,
+    control,
+    indexes,
+    mempool,
+    mining,
+    network,
+    rawtransactions,
+    signing,
+    snapshots,
+    util,
+)
 from node.rpc.registry import REGISTRY
 
-MODULES = (addresses, blockchain, control, indexes, mempool, mining, network, rawtransactions, signing, util)
+MODULES = (addresses, blockchain, control, indexes, mempool, mining, network, rawtransactions, signing, snapshots, util)
 
 __all__ = ["MODULES", "REGISTRY"]

@@ -1,0 +1,197 @@
+"""RPC: UTXO snapshots. Errors are in Bitcoin Core's words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from chain.index import BlockIndexEntry
+from chain.primitives.target import difficulty
+from chain.primitives.types import hash_to_hex
+from chain.snapshot.dump import DumpResult
+from chain.snapshot.format import MetadataError, SnapshotError, read_metadata
+from node.networks import network_dir
+from node.rpc.context import RpcContext
+from node.rpc.errors import Code, RpcError, invalid_parameter, misc
+from node.rpc.format import target_hex
+from node.rpc.jsonio import JSON
+from node.rpc.registry import Arg, Kind, rpc
+from node.rpc.values import block_at
+
+log = logging.getLogger("pickaxe.node")
+
+_CATEGORY = "Blockchain"
+T = TypeVar("T")
+
+
+@rpc(
+    "dumptxoutset",
+    _CATEGORY,
+    Arg("path", Kind.STR, help="the file to write, below the data directory if relative"),
+    Arg("type", Kind.STR, "", help='"latest" for the tip, "rollback" for an earlier block'),
+    Arg(
+        "options",
+        Kind.OBJ,
+        None,
+        help="rollback: height or hash of the block (by default the network's highest known snapshot); in_memory: keep"
+        " what a rollback changes in memory, not in a folder beside the file",
+        options=("rollback", "in_memory"),
+    ),
+    help="Write all unspent outputs to a file that loadtxoutset of another node can read. The node goes on meanwhile."
+    " The result is what a network's table needs to accept the snapshot.",
+)
+async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: dict[str, JSON] | None) -> JSON:
+    options = options or {}
+    in_memory = options.get("in_memory", False)
+    if not isinstance(in_memory, bool):
+        raise RpcError(Code.TYPE_ERROR, "JSON value of type in_memory is not of expected type bool")
+    service = context.chain_service
+    target = await service.call(_target, context, kind, options)
+    path = _absolute(context, path_text)
+    fifo = path.is_fifo()
+    if path.exists() and not fifo:
+        raise invalid_parameter(
+            f"{path} already exists. If you are sure this is what you want, move it out of the way first"
+        )
+    written = path if fifo else path.with_name(path.name + ".incomplete")
+    try:
+        file = await asyncio.to_thread(written.open, "wb")
+    except OSError as error:
+        raise invalid_parameter(f"Couldn't open file {written} for writing.") from error
+    try:
+        scratch = None if in_memory else path.parent / f"temp_utxo_{target.height}_{path.name}"
+        steps = await service.call(context.chain.dump_snapshot, target, file, scratch_dir=scratch)
+        result = await _run(context, steps)
+        if not isinstance(result, DumpResult):
+            raise RpcError(Code.INTERNAL_ERROR, "The node is stopping")
+        if not fifo:
+            await asyncio.to_thread(_finish, file, written, path)
+    except SnapshotError as error:
+        raise misc(str(error)) from error
+    except OSError as error:
+        raise misc(f"Unable to write {written}: {error.strerror}") from error
+    finally:
+        file.close()
+        if not fifo:
+            written.unlink(missing_ok=True)
+    return {
+        "coins_written": result.coins_written,
+        "base_hash": hash_to_hex(result.base.hash),
+        "base_height": result.base.height,
+        "path": str(path),
+        "txoutset_hash": hash_to_hex(result.digest),
+        "nchaintx": result.chain_tx_count,
+    }
+
+
+def _target(context: RpcContext, kind: str, options: dict[str, JSON]) -> BlockIndexEntry:
+    chain = context.chain
+    if options.get("rollback") is not None:
+        if kind not in ("", "rollback"):
+            raise invalid_parameter(f'Invalid snapshot type "{kind}" specified with rollback option')
+        target = block_at(context, options["rollback"])
+    elif kind == "rollback":
+        heights = [line.height for line in context.params.assumeutxo]
+        if not heights:
+            raise invalid_parameter("This network's table has no snapshot to roll back to: name a block with rollback")
+        target = block_at(context, max(heights))
+    elif kind == "latest":
+        target = chain.tip
+    else:
+        raise invalid_parameter(f'Invalid snapshot type "{kind}" specified. Please specify "rollback" or "latest"')
+    if not chain.index.in_active(target):
+        raise invalid_parameter(f"Block {hash_to_hex(target.hash)} is not in the active chain")
+    return target
+
+
+def _finish(file: BinaryIO, written: Path, path: Path) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    os.replace(written, path)
+
+
+@rpc(
+    "loadtxoutset",
+    _CATEGORY,
+    Arg("path", Kind.STR, help="the snapshot, below the data directory if relative"),
+    help="Go on from the unspent outputs in a file that dumptxoutset wrote, if this network's table knows their hash."
+    " The node then syncs from there to the tip, and meanwhile downloads and validates all blocks before.",
+)
+async def loadtxoutset(context: RpcContext, path_text: str) -> JSON:
+    path = _absolute(context, path_text)
+    try:
+        file = await asyncio.to_thread(path.open, "rb")
+    except OSError as error:
+        raise invalid_parameter(f"Couldn't open file {path} for reading.") from error
+    with file:
+        try:
+            metadata = read_metadata(file, context.params)
+            steps = await context.chain_service.call(context.worker.load_snapshot, file, metadata)
+            if await _run(context, steps) is None and context.chain_service.closing:
+                raise SnapshotError("Aborting after an interrupt was requested")
+        except MetadataError as error:
+            raise RpcError(Code.DESERIALIZATION_ERROR, f"Unable to parse metadata: {error}") from error
+        except SnapshotError as error:
+            raise RpcError(Code.INTERNAL_ERROR, f"Unable to load UTXO snapshot: {error}. ({path})") from error
+    base = context.chain.index.entries[metadata.base_hash]
+    return {
+        "coins_loaded": metadata.coins_count,
+        "tip_hash": hash_to_hex(base.hash),
+        "base_height": base.height,
+        "path": str(path),
+    }
+
+
+async def _run(context: RpcContext, steps: Iterator[T]) -> T | None:
+    """Take steps in the chain's thread, other work in between; the last one, None if the node is stopping."""
+    service = context.chain_service
+    last: T | None = None
+    try:
+        while not service.closing:
+            step = await service.call(next, steps, None)
+            if step is None:
+                return last
+            last = step
+        return None
+    finally:
+        close: Any = getattr(steps, "close", None)
+        if close is not None:
+            await service.call(close)
+
+
+def _absolute(context: RpcContext, text: str) -> Path:
+    return (network_dir(context.config.datadir, context.params).absolute() / text).absolute()
+
+
+@rpc("getchainstates", _CATEGORY, help="The active chain and, while a UTXO snapshot is validated, the chain below it.")
+def getchainstates(context: RpcContext) -> JSON:
+    chain, worker = context.chain, context.worker
+    background = chain.background
+
+    def describe(tip: BlockIndexEntry, cache_bytes: int, progress: float) -> dict[str, JSON]:
+        return {
+            "blocks": tip.height,
+            "bestblockhash": hash_to_hex(tip.hash),
+            "bits": f"{tip.nbits:08x}",
+            "target": target_hex(tip.nbits),
+            "difficulty": difficulty(tip.nbits),
+            "verificationprogress": progress,
+            "coins_db_cache_bytes": 0,  # the operating system's, which takes what is free
+            "coins_tip_cache_bytes": cache_bytes,
+        }
+
+    active = describe(chain.tip, chain.coins.budget_bytes, worker.verification_progress(chain.tip))
+    if chain.snapshot_base is not None:
+        active["snapshot_blockhash"] = hash_to_hex(chain.snapshot_base)
+    active["validated"] = background is None
+    chainstates: list[JSON] = [active]
+    if background is not None:
+        below = describe(background.tip, background.coins.budget_bytes, worker.verification_progress(background.tip))
+        below["validated"] = True
+        chainstates.insert(0, below)
+    return {"headers": chain.index.best_header.height, "chainstates": chainstates}
