@@ -60,7 +60,20 @@ _SMALLEST_REPORTED_RATE = 1e-9
     help="This machine's processor, or boards on serial ports.",
 )
 @click.option("--threads", type=click.IntRange(1, 4096), help="Processor cores to mine on; all by default.")
-@click.option("--port", "ports", multiple=True, metavar="PORT", help="A board's serial port; repeat for more boards.")
+@click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="DATA[,CONTROL]",
+    help="A board's serial port, and its control port where it is not found by itself; repeat for more boards.",
+)
+@click.option(
+    "--board",
+    "boards",
+    multiple=True,
+    metavar="NAME|FILE.toml",
+    help="Which board it is, so that its supply, fan and sensors are looked after; one for all ports, or one for each.",
+)
 @click.option("--model", help="The boards' chip, where it should not be asked for: bm1370.")
 @click.option("--frequency", type=click.FloatRange(min=1), metavar="MHZ", help="Clock of the boards' chips.")
 @click.option("--zero-bits", type=click.IntRange(0, 32), default=32, help="For emulated boards: what they printed.")
@@ -98,6 +111,7 @@ def mine(
     device_kind: str,
     threads: int | None,
     ports: Sequence[str],
+    boards: Sequence[str],
     model: str | None,
     frequency: float | None,
     zero_bits: int,
@@ -149,7 +163,7 @@ def mine(
 
     from miner.app import MiningOptions, run_miner
 
-    devices = _devices(device_kind, threads, ports, model, frequency, zero_bits)
+    devices = _devices(device_kind, threads, ports, boards, model, frequency, zero_bits)
     options = MiningOptions(
         source=source,
         max_blocks=blocks,
@@ -169,14 +183,15 @@ def _devices(
     kind: str,
     threads: int | None,
     ports: Sequence[str],
+    boards: Sequence[str],
     model: str | None,
     frequency_mhz: float | None,
     zero_bits: int,
 ) -> Sequence[HashDevice]:
     """The devices that the options name; UserError where they do not fit together."""
     if kind == "cpu":
-        if ports or model or frequency_mhz:
-            raise UserError("--port, --model and --frequency are for boards: add --device asic")
+        if ports or boards or model or frequency_mhz:
+            raise UserError("--port, --board, --model and --frequency are for boards: add --device asic")
         from miner.cpu import cpu_devices
 
         return cpu_devices(threads)
@@ -186,7 +201,7 @@ def _devices(
         raise UserError("say where the board is: --port /dev/ttyACM0 (`pickaxe asic scan` lists the ports)")
     from miner.asic.device import asic_devices
 
-    return asic_devices(ports, model, frequency_mhz, zero_bits)
+    return asic_devices(ports, model, frequency_mhz, zero_bits, boards)
 
 
 @click.command()

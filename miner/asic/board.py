@@ -1,4 +1,8 @@
-"""One board: a port and the driver of the chain behind it, pumped by its caller."""
+"""One board: a port, the driver of the chain behind it, pumped by its caller, and the board's supply and sensors.
+
+The order is always: supply up, chips in reset; driver started; at the end chips stopped, supply down. Whoever pumps
+hears of a fault as BoardFault, by when the board is off or said not to be controllable.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,18 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from miner.asic.bm13xx.driver import ChainDriver, DriverOptions, ResetChain, Send, SetBaud, State
-from miner.asic.bm13xx.events import Event
+from miner.asic.bm13xx.events import ChainUp, Event
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.registers import BAUD_AT_RESET
 from miner.asic.bm13xx.work import Outcome
+from miner.asic.boards.power import BoardPower, Sensors
+from miner.asic.boards.profile import ResetLine as ResetLine
 from miner.asic.transport import PortError, PortGone, SerialPort, scan
 
 _RESET_PULSE_S = 0.1  #: low time of the reset line, and the wait after it (§1)
-
-ResetLine = Literal["dtr", "rts"]
+_THROTTLE_STEP_MHZ = 1.0  #: differences below this are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,13 @@ class BoardReport:
     restarts: int
     replugs: int
     chips: list[ChipReport]
+    board: str | None = None  #: which kind of board, where that is known
+    sensors: Sensors | None = None  #: None where there is nothing but chips on a port
 
 
 class Board:
-    """See the module. `reset_line`: the modem line wired to the chips' reset, where there is one."""
+    """See the module. `driver`: in place of one made from `model` and `options`; `power`: the board's supply and
+    sensors; `reset_line`: the modem line wired to the chips' reset, for boards without `power`."""
 
     def __init__(
         self,
@@ -63,9 +70,15 @@ class Board:
         options: DriverOptions | None = None,
         reset_line: ResetLine | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        driver: ChainDriver | None = None,
+        power: BoardPower | None = None,
+        title: str | None = None,
     ) -> None:
         self.path = path
-        self.driver = ChainDriver(model, options)
+        self.driver = driver if driver is not None else ChainDriver(model, options)
+        self.power = power
+        self.title = title
         self.replugs = 0
         self._reset_line = reset_line
         self._clock = clock
@@ -79,52 +92,75 @@ class Board:
         return self._port is not None
 
     def open(self) -> None:
-        """Open the port and begin start-up. Raises PortError."""
-        self._port = SerialPort(self.path, BAUD_AT_RESET)
-        self._serial_number = next((port.serial_number for port in scan() if port.path == self.path), None)
+        """Open the port, power the board up and begin start-up. Raises PortError, BoardFault."""
+        port = SerialPort(self.path, BAUD_AT_RESET)
+        if self.power is not None:
+            try:
+                self.power.power_up(port)
+            except BaseException:
+                port.close()
+                raise
+        self._port = port
+        self._serial_number = next((known.serial_number for known in scan() if known.path == self.path), None)
         self.driver.baud = BAUD_AT_RESET
         self._up_since = self._clock()
         self.driver.start(self._clock())
 
     def close(self) -> None:
-        """Make the chips stop, give the port back."""
-        if self._port is not None:
-            with contextlib.suppress(PortError):
-                self.driver.stop(self._clock())
-                self._act()
-                self._port.set_baud(self._port.baud)  # waits until it has left
-            self._port.close()
-            self._port = None
+        """Make the chips stop, power the board down, give the port back."""
+        port, self._port = self._port, None
+        try:
+            if port is not None:
+                with contextlib.suppress(PortError):
+                    self.driver.stop(self._clock())
+                    self._perform(port)
+                    port.set_baud(port.baud)  # waits until it has left
+        finally:
+            if self.power is not None:
+                self.power.power_down()
+            if port is not None:
+                port.close()
 
     def pump(self, timeout_s: float) -> list[Event]:
         """Do what is due, wait for bytes at most that long, say what happened. Raises PortGone when the board has been
-        unplugged, after which `reconnect` finds it again."""
-        if self._port is None:
+        unplugged, after which `reconnect` finds it again; BoardFault when the board has been switched off."""
+        port = self._port
+        if port is None:
             raise PortGone(f"{self.path} is not open")
+        if self.power is not None:
+            self.power.check()
+            self._throttle(self.power)
         try:
-            self._act()
+            self._perform(port)
             wakeup = self.driver.next_wakeup()
             wait_s = timeout_s if wakeup is None else min(timeout_s, wakeup - self._clock())
             events = self.driver.events()
-            if self._port.wait(0.0 if events else wait_s):
-                count = self._port.read_into(self.driver.space())
+            if port.wait(0.0 if events else wait_s):
+                count = port.read_into(self.driver.space())
                 if count:
                     events += self.driver.filled(count, self._clock())
-            self._act()
-            return events + self.driver.events()
+            self._perform(port)
+            events += self.driver.events()
         except PortError:
-            self._port.close()
             self._port = None
+            port.close()
+            if self.power is not None:
+                self.power.gone()
             raise
+        if self.power is not None and any(isinstance(event, ChainUp) for event in events):
+            self.power.chips_running(self.driver.stop_frames())
+        return events
 
     def reconnect(self) -> bool:
         """Look for the board again, under its serial number if it has one, else under its path; True when it is back
-        and starting up."""
+        and starting up. Raises BoardFault when it is back and cannot be powered up."""
         if self._serial_number is not None:
-            found = next((port.path for port in scan() if port.serial_number == self._serial_number), None)
+            found = self._find_again()
             if found is None:
                 return False
             self.path = found
+            if self.power is not None:
+                self.power.found(found)
         try:
             self.open()
         except PortError:  # nodes appear before they can be opened
@@ -164,12 +200,26 @@ class Board:
                 )
                 for chip in chips
             ],
+            board=self.title,
+            sensors=self.power.sensors() if self.power is not None else None,
         )
 
-    def _act(self) -> None:
-        port = self._port
-        if port is None:
-            return
+    def _find_again(self) -> str | None:
+        """The data port of the board with our serial number; of several ports of one board the last is that."""
+        ports = [port for port in scan() if port.serial_number == self._serial_number]
+        last = max(ports, key=lambda port: (port.interface or 0, port.path), default=None)
+        return last.path if last is not None else None
+
+    def _throttle(self, power: BoardPower) -> None:
+        """Follow the clock that heat leaves."""
+        allowed, driver = power.allowed_mhz, self.driver
+        if allowed is not None and driver.state is State.RUNNING and allowed > 0:
+            target = driver.target_mhz
+            wanted = min(allowed, driver.wanted_mhz)
+            if target is not None and abs(wanted - target) >= _THROTTLE_STEP_MHZ:
+                driver.limit_frequency(allowed, self._clock())
+
+    def _perform(self, port: SerialPort) -> None:
         for action in self.driver.actions(self._clock()):
             if isinstance(action, Send):
                 port.write(action.data)
@@ -180,7 +230,11 @@ class Board:
 
     def _pulse_reset(self, port: SerialPort) -> None:
         # A modem line that is on is low, and reset is active low.
-        if self._reset_line is not None and self._drive_reset(port, low=True):
+        if self.power is not None:
+            if self.power.pulse_reset(port):
+                port.set_baud(BAUD_AT_RESET)
+                self.driver.baud = BAUD_AT_RESET
+        elif self._reset_line is not None and self._drive_reset(port, low=True):
             time.sleep(_RESET_PULSE_S)
             self._drive_reset(port, low=False)
             port.set_baud(BAUD_AT_RESET)

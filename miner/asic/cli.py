@@ -6,9 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -16,10 +14,10 @@ from rich.table import Table
 
 from chain.primitives.errors import UserError
 
-if TYPE_CHECKING:
-    from miner.asic.emulator.board import EmulatedBoard
-
 _MODEL_HELP = "Chip on the board; found out if left out."
+_BOARD_HELP = (
+    "Which board it is: a name that `asic boards` lists, or a TOML file. Its supply is switched on and watched."
+)
 _SCALE_HELP = (
     "Leading zero bits of a difficulty-1 hash: 32 on real chips, what `asic emulate` printed on emulated ones."
 )
@@ -33,35 +31,58 @@ def asic() -> None:
 @asic.command()
 def scan() -> None:
     """List USB serial ports and the boards known by their identity. Nothing is sent."""
+    from miner.asic.transport import control_port_of
     from miner.asic.transport import scan as scan_ports
 
     ports = scan_ports()
     if not ports:
         click.echo("no USB serial port; is the board plugged in, and its cable one for data?")
         return
-    table = Table("port", "USB", "board")
+    table = Table("port", "USB", "board", "role")
     for port in ports:
         board = "unknown"
         if port.known is not None:
             board = f"{port.known.name}, shared with other devices" if port.known.shared else port.known.name
-        table.add_row(port.path, port.description, board)
+        control = control_port_of(port.path, ports)
+        role = f"data, control is {control}" if control is not None else ""
+        if any(control_port_of(other.path, ports) == port.path for other in ports):
+            role = "control"
+        table.add_row(port.path, port.description, board, role)
+    Console().print(table)
+
+
+@asic.command()
+def boards() -> None:
+    """List the boards whose supply, fan and sensors can be looked after."""
+    from miner.asic.boards.catalog import BOARDS
+
+    table = Table("name", "board", "clock", "control")
+    for name, profile in BOARDS.items():
+        low, high = profile.clock_limits_mhz
+        clock = f"{profile.clock_mhz() or 0:g} MHz, {low:g} to {high:g}"
+        table.add_row(name, profile.title, clock, profile.control.value)
     Console().print(table)
 
 
 @asic.command()
 @click.argument("port")
 @click.option("--model", help=_MODEL_HELP)
-def info(port: str, model: str | None) -> None:
-    """Say what chips are behind PORT and what their registers hold. Changes nothing."""
+@click.option("--board", "board_name", metavar="NAME|FILE.toml", help=_BOARD_HELP)
+def info(port: str, model: str | None, board_name: str | None) -> None:
+    """Say what chips are behind PORT (DATA or DATA,CONTROL) and what their registers hold. Changes nothing, but for
+    the power of a --board, which is off afterwards."""
     from miner.asic.bm13xx.driver import DriverOptions
     from miner.asic.bm13xx.events import RegisterRead
     from miner.asic.bm13xx.registers import REGISTERS
-    from miner.asic.self_test import open_board, pump_for, wait_until_up
+    from miner.asic.self_test import describe_sensors, open_board, pump_for, wait_until_up
 
-    board = open_board(port, model, DriverOptions(identify_only=True, attempts=1))
+    board = open_board(port, model, DriverOptions(identify_only=True, attempts=1), board_name)
     try:
         up = wait_until_up(board)
         click.echo(f"{up.model.name}: {up.chips} chip{'s' if up.chips != 1 else ''}, {up.baud} baud")
+        sensors = board.report().sensors
+        if sensors is not None and (shown := describe_sensors(sensors)):
+            click.echo(f"{board.title}: {shown}")
         table = Table("register", "name", "value", "meaning")
         for register, known in REGISTERS.items():
             board.driver.request_register(register, time.monotonic())
@@ -84,13 +105,20 @@ def info(port: str, model: str | None) -> None:
 @click.option("--frequency", type=click.FloatRange(50, 700), metavar="MHZ", help="Clock; the chip's default.")
 @click.option("--seconds", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="How long to hash.")
 @click.option("--zero-bits", type=click.IntRange(0, 32), default=32, show_default=True, help=_SCALE_HELP)
+@click.option("--board", "board_name", metavar="NAME|FILE.toml", help=_BOARD_HELP)
 def test(
-    port: str, model: str | None, chips: int | None, frequency: float | None, seconds: float, zero_bits: int
+    port: str,
+    model: str | None,
+    chips: int | None,
+    frequency: float | None,
+    seconds: float,
+    zero_bits: int,
+    board_name: str | None,
 ) -> None:
     """Start the chain behind PORT, hash on jobs of its own, and judge every chip. Exit status 1 if one fails."""
     from miner.asic.self_test import run_self_test
 
-    report = run_self_test(port, model, chips, frequency, seconds, zero_bits, click.echo)
+    report = run_self_test(port, model, chips, frequency, seconds, zero_bits, click.echo, board_name)
     table = Table("chip", "good", "wrong", "repeated", "rate", "of nominal", "verdict")
     for line in report.chips:
         table.add_row(
@@ -107,8 +135,9 @@ def test(
 
 
 @asic.command()
-@click.argument("model")
-@click.option("--chips", type=click.IntRange(1, 126), default=1, show_default=True, help="Length of the chain.")
+@click.argument("what", metavar="CHIP|BOARD", required=False)
+@click.option("--board", "board_name", metavar="NAME", help="The same as naming a board.")
+@click.option("--chips", type=click.IntRange(1, 126), help="Length of the chain; 1, or what the board has.")
 @click.option("--zero-bits", type=click.IntRange(0, 32), help="Scale; by default what this machine can hash in time.")
 @click.option("--link", type=click.Path(path_type=Path), help="Name for the port, kept when it is plugged in again.")
 @click.option("--latency", type=click.FloatRange(0, 5), default=0.0, metavar="SECONDS", help="Delay of each reply.")
@@ -116,9 +145,14 @@ def test(
 @click.option("--flip", type=click.FloatRange(0, 1), default=0.0, help="Chance that a byte to the host is damaged.")
 @click.option("--duplicate", type=click.FloatRange(0, 1), default=0.0, help="Chance that a byte comes twice.")
 @click.option("--seed", type=int, default=0, help="Of the faults' randomness.")
+@click.option(
+    "--framing", type=click.Choice(["v0", "total", "v1"]), default="total", help="How the control port frames replies."
+)
+@click.option("--speed", type=click.FloatRange(0.1, 1000), default=1.0, help="How much faster temperatures move.")
 def emulate(
-    model: str,
-    chips: int,
+    what: str | None,
+    board_name: str | None,
+    chips: int | None,
     zero_bits: int | None,
     link: Path | None,
     latency: float,
@@ -126,111 +160,42 @@ def emulate(
     flip: float,
     duplicate: float,
     seed: int,
+    framing: str,
+    speed: float,
 ) -> None:
-    """Emulate a chain of MODEL (bm1370, …) on a pseudo-terminal until interrupted.
+    """Emulate a chain of a CHIP (bm1370, …) or a BOARD (bitaxe-gamma, …) on pseudo-terminals until interrupted.
 
     Reads commands from standard input: `help` lists them.
     """
     import random
 
-    from miner.asic.bm13xx.models import model_named
-    from miner.asic.emulator.board import EmulatedBoard
-    from miner.asic.emulator.chain import EmulatedChain
+    from miner.asic.emulator.bitaxe import ReplyFraming
+    from miner.asic.emulator.catalog import EmulationOptions, emulation
+    from miner.asic.emulator.console import EmulatorConsole
     from miner.asic.emulator.faults import Faults
 
-    part = model_named(model)
-    rate = part.nominal_hash_rate(part.default_mhz) * chips
-    scale = zero_bits if zero_bits is not None else _affordable_zero_bits(rate)
-    faults = Faults(random.Random(seed), drop_rate=drop, flip_rate=flip, duplicate_rate=duplicate)
-    chain = EmulatedChain(part, chips, scale, latency_s=latency, faults=faults)
+    if (what is None) == (board_name is None):
+        raise UserError("say what to emulate: a chip such as bm1370, or a board such as bitaxe-gamma")
+    options = EmulationOptions(
+        chips=chips,
+        zero_bits=zero_bits,
+        link=link,
+        latency_s=latency,
+        faults=Faults(random.Random(seed), drop_rate=drop, flip_rate=flip, duplicate_rate=duplicate),
+        framing=ReplyFraming(framing),
+        speed=speed,
+    )
+    emulated = emulation(board_name or what or "", options)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with EmulatedBoard(chain, link) as board:
-        click.echo(f"{chips} × {part.name} on {board.port}, difficulty 1 scaled to {scale} zero bits")
-        click.echo(f"mine on it: pickaxe mine --device asic --port {board.port} --zero-bits {scale} --address …")
-        console = _EmulatorConsole(board, stop)
-        threading.Thread(target=console.read_commands, name="commands", daemon=True).start()
+    with emulated.board as board:
+        scale = emulated.zero_bits
+        click.echo(f"{emulated.title} on {board.ports}, difficulty 1 scaled to {scale} zero bits")
+        advice = f"{emulated.advice} --port {board.ports} --zero-bits {scale}".strip()
+        click.echo(f"mine on it: pickaxe mine --device asic {advice} --address …")
+        console = EmulatorConsole(board, stop, click.echo)
+        threading.Thread(target=console.read_commands, args=(sys.stdin,), name="commands", daemon=True).start()
         stop.wait()
+    chain = emulated.board.chain
     click.echo(f"{chain.reported} nonces reported, {chain.bad_host_frames} frames of the host were damaged")
-
-
-class _EmulatorConsole:
-    """Faults on demand, from standard input."""
-
-    def __init__(self, board: EmulatedBoard, stop: threading.Event) -> None:
-        self._board = board
-        self._stop = stop
-        chain, faults = board.chain, board.chain.faults
-        self._commands: dict[str, tuple[str, Callable[[list[float]], None]]] = {
-            "dead": ("CHIP: it answers no more", lambda a: setattr(chain.chips[int(a[0])], "dead", True)),
-            "revive": ("CHIP: it answers again", lambda a: setattr(chain.chips[int(a[0])], "dead", False)),
-            "heat": ("CHIP DEGREES: above what its clock explains", self._heat),
-            "stuck": ("CHIP: it repeats one nonce", lambda a: setattr(faults, "stuck_chip", int(a[0]))),
-            "wrong": ("RATE: share of nonces that are false", lambda a: setattr(faults, "wrong_nonce_rate", a[0])),
-            "stale": ("RATE: share of nonces for the job before", lambda a: setattr(faults, "stale_id_rate", a[0])),
-            "drop": ("RATE: bytes lost", lambda a: setattr(faults, "drop_rate", a[0])),
-            "flip": ("RATE: bytes damaged", lambda a: setattr(faults, "flip_rate", a[0])),
-            "duplicate": ("RATE: bytes doubled", lambda a: setattr(faults, "duplicate_rate", a[0])),
-            "clear": ("no faults, no dead chips, no heat", lambda _: self._clear()),
-            "reset": ("pulse the reset line", lambda _: chain.reset()),
-        }
-
-    def read_commands(self) -> None:
-        """Until the end of input; what is wrong is said and nothing else happens."""
-        for line in sys.stdin:
-            words = line.split()
-            if words:
-                self._obey(words[0], words[1:])
-            if self._stop.is_set():
-                return
-
-    def _obey(self, name: str, arguments: list[str]) -> None:
-        board = self._board
-        if name == "quit":
-            self._stop.set()
-        elif name == "unplug":
-            board.unplug()
-        elif name == "plug":
-            board.plug_in()
-            click.echo(f"plugged in: {board.port}")
-        elif name == "status":
-            with board.lock:
-                click.echo(self._status())
-        elif name in self._commands:
-            try:
-                with board.lock:
-                    self._commands[name][1]([float(argument) for argument in arguments])
-            except (ValueError, IndexError):
-                click.echo(f"{name} {self._commands[name][0]}")
-        else:
-            for known, (text, _) in self._commands.items():
-                click.echo(f"  {known} {text}")
-            click.echo("  unplug | plug | status | quit")
-
-    def _status(self) -> str:
-        chain = self._board.chain
-        lines = [f"host at {self._board.host_baud} baud, chips at {chain.actual_baud:.0f}; {chain.reported} nonces"]
-        for chip in chain.chips:
-            state = "dead" if chip.dead else "hashing" if chip.hashing else "idle"
-            lines.append(
-                f"chip {chip.index}: address 0x{chip.address:02X}, {chip.frequency_mhz:.2f} MHz,"
-                f" {chip.temperature_c:.1f} °C, {chip.core_volts:.3f} V, {state}"
-            )
-        return "\n".join(lines)
-
-    def _heat(self, arguments: list[float]) -> None:
-        self._board.chain.chips[int(arguments[0])].heat_c = arguments[1]
-
-    def _clear(self) -> None:
-        self._board.chain.faults.clear()
-        for chip in self._board.chain.chips:
-            chip.dead, chip.heat_c = False, 0.0
-
-
-def _affordable_zero_bits(hash_rate: float) -> int:
-    """The scale at which a chain of that real rate costs about a fifth of a core."""
-    zero_bits = 32
-    while zero_bits > 0 and hash_rate / (1 << 32 - zero_bits) > 40_000:
-        zero_bits -= 1
-    return zero_bits

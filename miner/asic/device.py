@@ -15,12 +15,24 @@ from chain.primitives.errors import UserError
 from miner.asic.bm13xx import ticket_mask
 from miner.asic.bm13xx.driver import DriverOptions, State
 from miner.asic.bm13xx.events import ChainFailed, Event, NonceChecked, Overheated
-from miner.asic.bm13xx.models import model_named
-from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
 from miner.asic.board import Board, BoardReport, ResetLine
+from miner.asic.boards.opening import board_profile, make_board
+from miner.asic.boards.power import BoardFault, Sensors
+from miner.asic.boards.profile import BoardProfile
+from miner.asic.chips import chip_named
 from miner.asic.transport import PortError, PortGone
-from miner.device import NONCE_SPACE, Candidate, ChipDetails, DeviceDetails, DeviceError, HashJob, SearchResult, never
+from miner.device import (
+    NONCE_SPACE,
+    Candidate,
+    ChipDetails,
+    DeviceDetails,
+    DeviceError,
+    FanDetails,
+    HashJob,
+    SearchResult,
+    never,
+)
 
 ROLLABLE = 0x1FFF_E000  #: version bits 28:13, all that a chip can roll (REFERENCE.md §10)
 _PUMP_S = 0.01  #: longest wait for bytes: `cancelled` is looked at as often
@@ -60,7 +72,8 @@ def _ceil_power_of_two(number: float) -> int:
 
 
 class AsicDevice:
-    """HashDevice over one serial board. `model_name`: None to find out; see DriverOptions for `options`."""
+    """HashDevice over one serial board. `model_name`: None to find out; see DriverOptions for `options`; `board`: in
+    place of one made from the other arguments (boards/opening.py makes boards with supply and sensors)."""
 
     kind = "asic"
 
@@ -72,11 +85,14 @@ class AsicDevice:
         options: DriverOptions | None = None,
         reset_line: ResetLine | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        board: Board | None = None,
     ) -> None:
         self.name = name
         self.preferred_versions = _FEWEST_VERSIONS  #: until the chain is up and its rate known
-        model = model_named(model_name) if model_name is not None else None
-        self.board = Board(path, model, options, reset_line, clock)
+        if board is None:
+            board = Board(path, chip_named(model_name) if model_name is not None else None, options, reset_line, clock)
+        self.board = board
         self.late = 0  #: true nonces of a unit that the scheduler had already left; they count all the same
         self._clock = clock
         self._job: HashJob | None = None
@@ -93,8 +109,8 @@ class AsicDevice:
         """Open the port; the chain starts up during the first search. Raises DeviceError."""
         try:
             self.board.open()
-        except PortError as error:
-            raise DeviceError(str(error)) from None
+        except (PortError, BoardFault) as error:
+            raise DeviceError(f"{self.board.path}: {error}") from None
 
     def close(self) -> None:
         """Stop the chips, give the port back."""
@@ -178,8 +194,8 @@ class AsicDevice:
         except PortGone:
             self._wait_for_board(cancelled)
             return []
-        except PortError as error:
-            raise DeviceError(str(error)) from None
+        except (PortError, BoardFault) as error:
+            raise DeviceError(f"{self.board.path}: {error}") from None
 
     def _collect(self, events: list[Event]) -> list[Candidate]:
         candidates = []
@@ -223,28 +239,48 @@ class AsicDevice:
         driver = self.board.driver
         if driver.model is None:
             return 0.0
-        return driver.chips * driver.model.nominal_hash_rate(driver.options.frequency_mhz or driver.model.default_mhz)
+        return driver.chips * driver.model.nominal_hash_rate(driver.target_mhz)
 
     def _wait_for_board(self, cancelled: Callable[[], bool]) -> None:
         next_try = self._clock()
         while not cancelled():
             if self._clock() >= next_try:
-                if self.board.reconnect():
-                    return
+                try:
+                    if self.board.reconnect():
+                        return
+                except BoardFault as error:
+                    raise DeviceError(f"{self.board.path}: {error}") from None
                 next_try = self._clock() + _RECONNECT_S
             time.sleep(_PUMP_S)
 
 
 def board_details(report: BoardReport, late: int = 0) -> DeviceDetails:
     """A board's report as every device gives it."""
-    hottest = max((chip.temperature_c for chip in report.chips if chip.temperature_c is not None), default=None)
+    sensors = report.sensors or Sensors()
+    chip_temperatures = [chip.temperature_c for chip in report.chips if chip.temperature_c is not None]
+    if sensors.chip_c is not None:
+        chip_temperatures.append(sensors.chip_c)
+    temperatures = {"chip": max(chip_temperatures)} if chip_temperatures else {}
+    if sensors.regulator_c is not None:
+        temperatures["vr"] = sensors.regulator_c
+    for index, value in enumerate(sensors.board_c):
+        temperatures[f"board{index}" if len(sensors.board_c) > 1 else "board"] = value
+    fans: tuple[FanDetails, ...] = ()
+    if sensors.fan_rpm is not None or sensors.fan_percent is not None:
+        fans = (FanDetails("fan", sensors.fan_rpm, sensors.fan_percent),)
     return DeviceDetails(
-        state=report.state,
+        state=_state(report.state, sensors),
         model=report.model,
         path=report.port,
         frequency_mhz=report.frequency_mhz or None,
         nominal_rate=report.nominal,
-        temperatures_c={} if hottest is None else {"chip": hottest},
+        watts=sensors.watts,
+        temperatures_c=temperatures,
+        voltages_v={
+            name: value for name, value in (("core", sensors.volts), ("input", sensors.volts_in)) if value is not None
+        },
+        currents_a={} if sensors.amps is None else {"core": sensors.amps},
+        fans=fans,
         chips=tuple(
             ChipDetails(
                 index=chip.index,
@@ -266,23 +302,34 @@ def board_details(report: BoardReport, late: int = 0) -> DeviceDetails:
     )
 
 
+def _state(state: str, sensors: Sensors) -> str:
+    if sensors.fault is not None:
+        return f"off: {sensors.fault}" if sensors.powered is False else f"NOT CONTROLLABLE: {sensors.fault}"
+    if sensors.throttled and sensors.chip_c is not None:
+        return f"throttled: {sensors.chip_c:.0f} °C"
+    return state
+
+
 def asic_devices(
     ports: Sequence[str],
     model_name: str | None = None,
     frequency_mhz: float | None = None,
     zero_bits: int = 32,
-    reset_line: ResetLine | None = None,
+    boards: Sequence[str] = (),
 ) -> list[AsicDevice]:
-    """One device per port, named asic0, asic1, …; `zero_bits` below 32 for emulated boards. UserError for an unknown
-    model or a clock it cannot run at."""
-    if model_name is not None and frequency_mhz is not None:
-        check_frequency(model_named(model_name), frequency_mhz)
+    """One device per port, named asic0, asic1, …
+
+    `ports`: DATA or DATA,CONTROL each; `boards`: names or TOML files, one for all ports or one for each, none where
+    only chips are to be driven; `zero_bits`: below 32 for emulated boards. UserError for what does not exist or does
+    not fit together.
+    """
+    if len(boards) > 1 and len(boards) != len(ports):
+        raise UserError(f"{len(ports)} ports, {len(boards)} boards: give one --board for all, or one for each --port")
     options = DriverOptions(frequency_mhz=frequency_mhz, zero_bits=zero_bits)
-    return [AsicDevice(f"asic{index}", port, model_name, options, reset_line) for index, port in enumerate(ports)]
-
-
-def check_frequency(model: ChipModel, frequency_mhz: float) -> None:
-    """UserError unless the clock is within what the chip is known to run at."""
-    low, high = 50.0, max(model.frequencies_mhz)
-    if not low <= frequency_mhz <= high:
-        raise UserError(f"{model.name} runs at {low:g} to {high:g} MHz, not at {frequency_mhz:g}")
+    profiles: list[BoardProfile | None] = [board_profile(text) for text in boards] if boards else [None]
+    if len(profiles) < len(ports):
+        profiles *= len(ports)
+    return [
+        AsicDevice(f"asic{index}", port, board=make_board(port, profile, model_name, options))
+        for index, (port, profile) in enumerate(zip(ports, profiles, strict=True))
+    ]

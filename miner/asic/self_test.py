@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from chain.primitives.errors import UserError
 from miner.asic.bm13xx.driver import DriverOptions
 from miner.asic.bm13xx.events import ChainDown, ChainFailed, ChainUp, Event, NonceChecked, Overheated
-from miner.asic.bm13xx.models import model_named
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.work import ChainJob, Outcome
 from miner.asic.board import Board
+from miner.asic.boards.opening import board_profile, make_board
+from miner.asic.boards.power import BoardFault, Sensors
 from miner.asic.device import choose_ticket
 from miner.asic.transport import PortError
 from miner.hashrate import format_rate
@@ -64,13 +65,13 @@ class SelfTestReport:
     failures: list[str]
 
 
-def open_board(port: str, model: str | None, options: DriverOptions) -> Board:
-    """The board behind a port, starting up. UserError."""
-    board = Board(port, model_named(model) if model is not None else None, options)
+def open_board(port: str, model: str | None, options: DriverOptions, board_name: str | None = None) -> Board:
+    """The board behind a port, powered up where `board_name` says how, starting up. UserError."""
+    board = make_board(port, board_profile(board_name) if board_name is not None else None, model, options)
     try:
         board.open()
-    except PortError as error:
-        raise UserError(str(error)) from None
+    except (PortError, BoardFault) as error:
+        raise UserError(f"{board.path}: {error}" if isinstance(error, BoardFault) else str(error)) from None
     return board
 
 
@@ -83,6 +84,8 @@ def pump_for(board: Board, seconds: float) -> list[Event]:
             events += board.pump(min(left, _PUMP_S))
     except PortError as error:
         raise UserError(str(error)) from None
+    except BoardFault as error:
+        raise UserError(f"{board.path}: {error}") from None
     return events
 
 
@@ -98,6 +101,24 @@ def wait_until_up(board: Board, say: Callable[[str], None] = lambda _: None) -> 
                 say(f"{event.reason}; once more")
 
 
+def describe_sensors(sensors: Sensors) -> str:
+    """What a board measures, in a line; "" when it measures nothing."""
+    parts = [f"board {value:.1f} °C" for value in sensors.board_c]
+    for value, text in (
+        (sensors.chip_c, "chip {:.1f} °C"),
+        (sensors.regulator_c, "regulator {:.1f} °C"),
+        (sensors.volts_in, "supply {:.2f} V"),
+        (sensors.volts, "core {:.3f} V"),
+        (sensors.amps, "{:.1f} A"),
+        (sensors.watts, "{:.1f} W"),
+        (sensors.fan_rpm, "fan {:.0f} rpm"),
+        (sensors.fan_percent, "driven at {:.0f} %"),
+    ):
+        if value is not None:
+            parts.append(text.format(value))
+    return ", ".join([*parts, *sensors.warnings])
+
+
 def run_self_test(
     port: str,
     model: str | None,
@@ -106,10 +127,11 @@ def run_self_test(
     seconds: float,
     zero_bits: int,
     say: Callable[[str], None],
+    board_name: str | None = None,
 ) -> SelfTestReport:
     """Start the chain, hash for that long, judge. UserError when it does not start or gets too hot."""
     options = DriverOptions(chips=chips, frequency_mhz=frequency_mhz, zero_bits=zero_bits)
-    board = open_board(port, model, options)
+    board = open_board(port, model, options, board_name)
     try:
         up = wait_until_up(board, say)
         say(f"{up.chips} × {up.model.name} at {up.frequency_mhz:g} MHz, {up.baud} baud; hashing for {seconds:g} s")
@@ -118,6 +140,9 @@ def run_self_test(
         if zero_bits == 32 and up.model.rolls_versions:
             _check_known_answers(board, up.model)
         per_chip = _hash_for(board, up.model, seconds)
+        sensors = board.report().sensors
+        if sensors is not None and (shown := describe_sensors(sensors)):
+            say(shown)
         return _judge(board, up, per_chip, seconds)
     finally:
         board.close()

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import grp
 import os
+import re
 import select
+import termios
 import time
 from dataclasses import dataclass
 
@@ -68,6 +70,7 @@ class PortInfo:
     description: str
     serial_number: str | None
     known: UsbIdentity | None
+    interface: int | None = None  #: number of the USB interface, which tells the ports of one board apart
 
 
 def scan() -> list[PortInfo]:
@@ -78,10 +81,29 @@ def scan() -> list[PortInfo]:
             continue  # the sixteen ttyS of every PC
         known = identify(entry.vid, entry.pid, entry.product or "")
         description = " ".join(part for part in (entry.manufacturer, entry.product) if part) or entry.description
+        place = re.search(r":\d+\.(\d+)$", entry.location or "")
         found.append(
-            PortInfo(entry.device, f"{description} ({entry.vid:04X}:{entry.pid:04X})", entry.serial_number, known)
+            PortInfo(
+                entry.device,
+                f"{description} ({entry.vid:04X}:{entry.pid:04X})",
+                entry.serial_number,
+                known,
+                int(place.group(1)) if place else None,
+            )
         )
     return sorted(found, key=lambda port: port.path)
+
+
+def control_port_of(data_port: str, ports: list[PortInfo] | None = None) -> str | None:
+    """The control port of the board with that data port: on the same USB device, the interface with the lowest number
+    (boards/REFERENCE.md §1). None where the data port is none of two on one device."""
+    ports = scan() if ports is None else ports
+    data = next((port for port in ports if port.path == data_port), None)
+    if data is None or data.serial_number is None:
+        return None
+    siblings = [port for port in ports if port.serial_number == data.serial_number and port.interface is not None]
+    first = min(siblings, key=lambda port: port.interface or 0, default=None)
+    return first.path if first is not None and first.path != data_port and len(siblings) > 1 else None
 
 
 def identify(vendor: int, product_id: int, product: str) -> UsbIdentity | None:
@@ -173,6 +195,14 @@ class SerialPort:
                 return False
             raise self._gone(error) from None
         return True
+
+    def keep_lines(self) -> None:
+        """Leave the modem lines as they are when the port is closed; by itself closing lets them go."""
+        if self._fd is not None:
+            with contextlib.suppress(termios.error):
+                attributes = termios.tcgetattr(self._fd)
+                attributes[2] &= ~termios.HUPCL
+                termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
 
     def _wait_polling(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s

@@ -36,6 +36,7 @@ from miner.asic.bm13xx.work import ChainJob, CheckedNonce, JobTable, Outcome
 
 Waits: TypeAlias = Generator[float, None, None]
 
+STOPPED_MHZ = 50.0  #: clock of chips that are made to stop: the lowest of every part's range
 _TICKET_REPAIR_S = 1.0  #: at most one repair of the ticket mask in this time
 _STABLE_S = 20.0  #: a chain that runs this long has recovered
 _STRANGER_ROUNDS = 2  #: polls with answers of chips that have no address; one may be a damaged frame
@@ -119,6 +120,9 @@ class ChainDriver:
         self.monitor: Monitor | None = None
         self.ticket = self.options.ticket
         self.frequency_mhz = 0.0  #: the clock as set; 0 before the first start-up
+        self._wanted_mhz = self.options.frequency_mhz
+        self._limit_mhz: float | None = None
+        self._ramp: Waits | None = None
         self.baud = reg.BAUD_AT_RESET
         self.version_mask = 0x1FFF_E000
         self.chip_replies: list[RegisterReply] = []  #: answers to CHIP_ID, collected by start_up
@@ -158,7 +162,7 @@ class ChainDriver:
         if self.model is not None and self.state is not State.IDLE and not self.options.identify_only:
             if self.model.rolls_versions:
                 self.write(reg.HASHING_STOPPED.register, reg.HASHING_STOPPED.value)
-            self.write_clock(50.0)
+            self.write_clock(STOPPED_MHZ)
         self.state = State.STOPPED
         self._current = None
 
@@ -180,10 +184,36 @@ class ChainDriver:
             if self.state is State.RUNNING:
                 self.write_ticket()
 
+    @property
+    def wanted_mhz(self) -> float:
+        """The clock asked for, by the options or since; the chip's default, or 0 while that is not known."""
+        if self._wanted_mhz is not None:
+            return self._wanted_mhz
+        return self.model.default_mhz if self.model is not None else 0.0
+
+    @property
+    def target_mhz(self) -> float:
+        """The clock to be run at: the one wanted, or what a limit leaves of it."""
+        return self.wanted_mhz if self._limit_mhz is None else min(self.wanted_mhz, self._limit_mhz)
+
     def set_frequency(self, frequency_mhz: float, now: float) -> None:
-        """Move the clock there by steps, hash counting following."""
-        if self.state is State.RUNNING:
-            self._tasks.append((now, change_clock(self, frequency_mhz)))
+        """Want this clock from now on, over restarts too. It is reached by steps, hash counting following."""
+        self._wanted_mhz = frequency_mhz
+        self._move_clock(now)
+
+    def limit_frequency(self, limit_mhz: float | None, now: float) -> None:
+        """Stay at or below this whatever is wanted; None: no limit any more."""
+        self._limit_mhz = limit_mhz
+        self._move_clock(now)
+
+    def stop_frames(self) -> bytes:
+        """What `stop` sends, for somebody who has to do it without us. b"" while the chips are not known."""
+        if self.model is None:
+            return b""
+        frames = [write_register(register, value) for register, value in clock_writes(self.model, STOPPED_MHZ)]
+        if self.model.rolls_versions:
+            frames.insert(0, write_register(reg.HASHING_STOPPED.register, reg.HASHING_STOPPED.value))
+        return b"".join(frames)
 
     def request_register(self, register: int, now: float, address: int | None = None) -> None:
         """Ask for a register; RegisterRead follows from each chip that answers."""
@@ -359,6 +389,13 @@ class ChainDriver:
         else:
             self._events.append(ChainDown(str(error)))
             self._restart(self._now, self.options.retry_s)
+
+    def _move_clock(self, now: float) -> None:
+        """One ramp at a time: the one under way gives up where it is."""
+        if self.state is State.RUNNING:
+            self._tasks = [entry for entry in self._tasks if entry[1] is not self._ramp]
+            self._ramp = change_clock(self, self.target_mhz)
+            self._tasks.append((now, self._ramp))
 
     def _recover(self, reason: str, delay_s: float) -> None:
         self.restarts += 1

@@ -166,7 +166,7 @@ def _run_steps(
             driver.write_ticket()
             yield options.settle_s
         elif step is Step.CLOCK:
-            yield from change_clock(driver, options.frequency_mhz or model.default_mhz)
+            yield from change_clock(driver, driver.target_mhz)
         elif step is Step.HASH_COUNTING:
             _write_hash_counting(driver, model, count)
             yield options.settle_s

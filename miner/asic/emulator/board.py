@@ -3,44 +3,93 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import select
-import struct
-import termios
 import threading
 import time
-import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from miner.asic.bm13xx.registers import BAUD_AT_RESET
-from miner.asic.emulator.chain import EmulatedChain
+from miner.asic.emulator.faults import Faults
+from miner.asic.emulator.pty_port import PtyPort
 
-_TCGETS2 = 0x802C542A  #: Linux: termios with the speed as a number, so that any rate can be read back
-_TERMIOS2 = struct.Struct("=4IB19B2I")
-_READ_BYTES = 4096
 _IDLE_S = 0.02
 _BUSY_S = 0.002
 _HASHING_S = 0.01  #: processor time spent hashing before the line is looked at again
 
 
+class ChipLike(Protocol):
+    """What a board asks of each of its chips, whatever their kind."""
+
+    index: int
+    dead: bool
+    heat_c: float
+    temperature_c: float
+
+    @property
+    def frequency_mhz(self) -> float:
+        """The hash clock."""
+
+    @property
+    def hashing(self) -> bool:
+        """Whether a job would make it hash and report."""
+
+    def describe(self) -> str:
+        """Its state in a line."""
+
+
+class ChainLike(Protocol):
+    """Emulated chips on one line: EmulatedChain, and what else answers on a UART."""
+
+    faults: Faults
+    reported: int
+
+    @property
+    def chips(self) -> Sequence[ChipLike]:
+        """All of them."""
+
+    @property
+    def hash_rate(self) -> float:
+        """Hashes a second that are really done."""
+
+    @property
+    def actual_baud(self) -> float:
+        """The chips' own rate."""
+
+    @property
+    def bad_host_frames(self) -> int:
+        """Frames of the host that were damaged."""
+
+    def hears(self, baud: int) -> bool:
+        """Whether a host at that rate is understood."""
+
+    def reset(self) -> None:
+        """The reset line, pulsed, or power lost and come back."""
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes from the host."""
+
+    def run(self, now: float, budget_s: float) -> None:
+        """Hash until now."""
+
+    def bytes_to_send(self, now: float) -> bytes:
+        """What is due on the return line."""
+
+    def next_send(self) -> float | None:
+        """When more is due."""
+
+
 class EmulatedBoard:
     """A chain on a pty of its own, served by a thread. `link`: a symbolic link kept pointing at the port, which keeps
-    its name when the board is unplugged and plugged in again."""
+    its name when the board is unplugged and plugged in again. Its supply is the cable: pulled, the chips are off."""
 
-    def __init__(
-        self, chain: EmulatedChain, link: Path | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, chain: ChainLike, link: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.chain = chain
         self.lock = threading.Lock()  #: hold it to change chain or faults while the board runs
-        self.overruns = 0  #: bytes lost because nobody read them
         self.wrong_baud_bytes = 0
-        self._link = link
+        self._data = PtyPort(link)
         self._clock = clock
-        self._master = self._slave = -1
-        self._port = ""
         self._baud_seen = BAUD_AT_RESET
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,7 +97,22 @@ class EmulatedBoard:
     @property
     def port(self) -> str:
         """Path that a driver opens; empty while unplugged."""
-        return str(self._link) if self._link is not None and self._port else self._port
+        return self._data.path
+
+    @property
+    def ports(self) -> str:
+        """All ports, as `--port` takes them."""
+        return self.port
+
+    @property
+    def overruns(self) -> int:
+        """Bytes lost because nobody read them."""
+        return self._data.overruns
+
+    @property
+    def host_baud(self) -> int:
+        """The rate the host has set; 0 while unplugged."""
+        return self._data.baud
 
     def start(self) -> EmulatedBoard:
         """Plug in and serve in a thread."""
@@ -82,65 +146,51 @@ class EmulatedBoard:
         with self.lock:
             self._plug_in()
 
-    @property
-    def host_baud(self) -> int:
-        """The rate the host has set; 0 while unplugged."""
-        if self._slave < 0:
-            return 0
-        return int(_TERMIOS2.unpack(fcntl.ioctl(self._slave, _TCGETS2, bytes(_TERMIOS2.size)))[-1])
+    # What boards with more than a data port add to
+
+    def _all_ports(self) -> list[PtyPort]:
+        return [self._data]
 
     def _plug_in(self) -> None:
-        if self._slave >= 0:
-            return
-        self._master, self._slave = os.openpty()  # the slave stays open: its settings are read, and no hangup on close
-        tty.setraw(self._slave, termios.TCSANOW)
-        os.set_blocking(self._master, False)
-        self._port = os.ttyname(self._slave)
-        self.chain.reset()
-        if self._link is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._link.unlink()
-            self._link.symlink_to(self._port)
+        if self._data.plug_in():
+            self.chain.reset()
 
     def _unplug(self) -> None:
-        if self._slave < 0:
-            return
-        if self._link is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._link.unlink()
-        os.close(self._slave)
-        os.close(self._master)
-        self._master = self._slave = -1
-        self._port = ""
+        self._data.unplug()
+
+    def _alive(self) -> bool:
+        """Whether the chips have power and are not held in reset."""
+        return True
+
+    def _turn(self, now: float) -> None:
+        """Everything that has happened since the last turn."""
+        self._turn_chain(now)
 
     def _serve(self) -> None:
         while not self._stop.is_set():
             with self.lock:
                 busy = self.chain.hash_rate > 0
-                master = self._master
-            if master < 0:
-                self._stop.wait(_IDLE_S)
-                continue
+                ends = [port.fd for port in self._all_ports() if port.plugged]
             with contextlib.suppress(OSError, ValueError):  # unplugged meanwhile
-                select.select([master], [], [], self._patience(busy))
+                if ends:
+                    select.select(ends, [], [], self._patience(busy))
+                else:
+                    self._stop.wait(_IDLE_S)
             with self.lock:
-                if self._master >= 0:
-                    self._turn()
+                self._turn(self._clock())
 
     def _patience(self, busy: bool) -> float:
         due = self.chain.next_send()
         longest = _BUSY_S if busy else _IDLE_S
         return longest if due is None else min(longest, max(0.0, due - self._clock()))
 
-    def _turn(self) -> None:
-        now = self._clock()
-        try:
-            data = os.read(self._master, _READ_BYTES)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EIO):
-                raise
-            data = b""
+    def _turn_chain(self, now: float) -> None:
+        if not self._data.plugged:
+            return
+        data = self._data.read()
         understood = self._understood()
+        if not self._alive():
+            return
         if data and not understood:
             self.wrong_baud_bytes += len(data)
         elif data:
@@ -148,7 +198,7 @@ class EmulatedBoard:
         self.chain.run(now, _HASHING_S)
         outgoing = self.chain.bytes_to_send(now)
         if outgoing:
-            self._write(outgoing if understood else _garbled(outgoing))
+            self._data.write(outgoing if understood else _garbled(outgoing))
 
     def _understood(self) -> bool:
         """Whether host and chips are at one rate. What is read just after the host has changed its own may have been
@@ -156,15 +206,6 @@ class EmulatedBoard:
         baud, before = self.host_baud, self._baud_seen
         self._baud_seen = baud
         return self.chain.hears(baud) or (before != baud and self.chain.hears(before))
-
-    def _write(self, data: bytes) -> None:
-        try:
-            written = os.write(self._master, data)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EIO):
-                raise
-            written = 0
-        self.overruns += len(data) - written
 
 
 def _garbled(data: bytes) -> bytes:

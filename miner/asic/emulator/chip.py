@@ -94,6 +94,14 @@ class EmulatedChip:
         """Core voltage: the default, sagging by 4 % up to default clock, by more above."""
         return self.model.default_mv / 1000 * (1 - 0.04 * self.frequency_mhz / self.model.default_mhz)
 
+    def describe(self) -> str:
+        """Its state in a line."""
+        state = "dead" if self.dead else "hashing" if self.hashing else "idle"
+        return (
+            f"chip {self.index}: address 0x{self.address:02X}, {self.frequency_mhz:.2f} MHz,"
+            f" {self.temperature_c:.1f} °C, {self.core_volts:.3f} V, {state}"
+        )
+
     def warm(self, elapsed_s: float, working: bool) -> None:
         """Move the temperature towards where clock, voltage and faults hold it."""
         load = self.frequency_mhz / self.model.default_mhz if working and not self.dead else 0.05

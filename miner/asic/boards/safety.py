@@ -1,0 +1,193 @@
+"""What may go on with a board, decided from its sensors: fan speed, clock, or off. Without I/O; time is passed in.
+
+Thresholds are those that makers and other hosts use (REFERENCE.md §10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_PLAUSIBLE_C = (-20.0, 120.0)
+_FAR_ABOVE_C = 15.0  #: over the cut-off, a single reading is enough
+_FULL = 100.0
+_FILTER = 0.2  #: weight of the newest reading in the fan's input, at _FILTER_PERIOD_S
+_FILTER_PERIOD_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyLimits:
+    """Degrees, percent, seconds. `strikes`: bad rounds in a row that switch the board off; `amps`, `watts`: of the core
+    supply; `tachometer`: whether the fan says how fast it turns."""
+
+    chip_throttle_c: float = 72.0
+    chip_resume_c: float = 67.0
+    chip_cut_off_c: float = 80.0
+    regulator_throttle_c: float = 95.0
+    regulator_cut_off_c: float = 105.0
+    watts: float = 40.0
+    amps: float = 25.0
+    fan_minimum: float = 25.0
+    fan_target_c: float = 60.0
+    tachometer: bool = True
+    spin_up_s: float = 5.0
+    strikes: int = 3
+    step_mhz: float = 25.0
+    step_down_s: float = 4.0
+    step_up_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """One round of the sensors. None: the sensor did not answer, or the board has none (see `SafetyPolicy`).
+    `chip_c`: the hottest; `faults`: of the regulator, in words; each one means off."""
+
+    chip_c: float | None = None
+    regulator_c: float | None = None
+    volts: float | None = None
+    amps: float | None = None
+    fan_rpm: int | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`fault`: why the board has to go off, None to go on."""
+
+    fan_percent: float
+    allowed_mhz: float
+    fault: str | None
+
+
+class FanCurve:
+    """PID on the hottest temperature, in percent of full speed."""
+
+    P, I, D = 5.0, 0.1, 2.0  # noqa: E741  # as ESP-Miner has them
+
+    def __init__(self, target_c: float, minimum: float) -> None:
+        self._target_c = target_c
+        self._minimum = minimum
+        self._integral = 0.0
+        self._filtered: float | None = None
+        self._last: tuple[float, float] | None = None
+
+    def percent(self, temperature_c: float | None, now: float) -> float:
+        """Fan speed for this temperature; full speed when there is none."""
+        if temperature_c is None:
+            self._last = None
+            return _FULL
+        elapsed = 0.0 if self._last is None else max(0.0, now - self._last[1])
+        before = self._filtered
+        weight = 1.0 if before is None else 1 - (1 - _FILTER) ** (elapsed / _FILTER_PERIOD_S)
+        filtered = temperature_c if before is None else before + weight * (temperature_c - before)
+        self._filtered = filtered
+        error = filtered - self._target_c
+        slope = (filtered - before) / elapsed if before is not None and elapsed > 0 else 0.0
+        self._integral = min(max(self._integral + self.I * error * elapsed, 0.0), _FULL)
+        self._last = filtered, now
+        return min(max(self.P * error + self._integral + self.D * slope, self._minimum), _FULL)
+
+
+@dataclass(slots=True)
+class SafetyPolicy:
+    """The judge of one board. `target_mhz`: the clock wanted; `floor_mhz`: the lowest that throttling goes to;
+    `has_fan`, `has_regulator`, `has_thermometer`: whose silence is a fault."""
+
+    limits: SafetyLimits
+    target_mhz: float
+    floor_mhz: float
+    has_fan: bool = True
+    has_regulator: bool = True
+    has_thermometer: bool = True
+    _allowed: float = field(init=False)
+    _strikes: dict[str, int] = field(default_factory=dict)
+    _stepped_at: float | None = None
+    _turning_at: float | None = None
+    _deaf_until: float = float("-inf")
+    _curve: FanCurve = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._allowed = self.target_mhz
+        self._curve = FanCurve(self.limits.fan_target_c, self.limits.fan_minimum)
+
+    def ignore_chip_until(self, when: float) -> None:
+        """The chips are in reset: their diode means nothing until then."""
+        self._deaf_until = when
+
+    def aim_at(self, target_mhz: float) -> None:
+        """Another clock is wanted; what throttling has taken away stays away."""
+        self._allowed = target_mhz if self._allowed >= self.target_mhz else min(self._allowed, target_mhz)
+        self.target_mhz = target_mhz
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the clock is held below the target."""
+        return self._allowed < self.target_mhz
+
+    def take(self, readings: Readings, now: float) -> Verdict:
+        """A round of readings."""
+        if readings.faults:
+            return Verdict(_FULL, 0.0, "; ".join(readings.faults))
+        chip_c = readings.chip_c
+        if chip_c is not None and not _PLAUSIBLE_C[0] <= chip_c <= _PLAUSIBLE_C[1]:
+            chip_c = None
+        deaf = now < self._deaf_until
+        bad = self._complaints(readings, chip_c, deaf, now)
+        self._strikes = {text: self._strikes.get(text, 0) + 1 for text in bad}
+        fault = next((bad[kind] for kind, count in self._strikes.items() if count >= self.limits.strikes), None)
+        if chip_c is not None and not deaf and chip_c >= self.limits.chip_cut_off_c + _FAR_ABOVE_C:
+            fault = f"a chip is at {chip_c:.0f} °C"
+        if not fault:
+            self._throttle(chip_c if not deaf else None, readings.regulator_c, now)
+        hottest = None if bad or (self.has_thermometer and chip_c is None) else self._for_fan(chip_c, readings)
+        return Verdict(self._curve.percent(hottest, now), 0.0 if fault else self._allowed, fault)
+
+    def _for_fan(self, chip_c: float | None, readings: Readings) -> float | None:
+        """The regulator may be as much hotter than the chips as its cut-off is above theirs."""
+        limits = self.limits
+        temperatures = [chip_c] if chip_c is not None else []
+        if readings.regulator_c is not None:
+            temperatures.append(readings.regulator_c - (limits.regulator_cut_off_c - limits.chip_cut_off_c))
+        return max(temperatures, default=None)
+
+    def _complaints(self, readings: Readings, chip_c: float | None, deaf: bool, now: float) -> dict[str, str]:
+        """What is bad this time, by kind."""
+        limits, bad = self.limits, {}
+        if self.has_thermometer and not deaf:
+            if chip_c is None:
+                bad["silent"] = "the temperature sensor is silent or wrong"
+            elif chip_c >= limits.chip_cut_off_c:
+                bad["hot"] = f"a chip is at {chip_c:.0f} °C"
+        if self.has_regulator:
+            if readings.regulator_c is None or readings.amps is None or readings.volts is None:
+                bad["regulator"] = "the regulator is silent"
+            else:
+                if readings.regulator_c >= limits.regulator_cut_off_c:
+                    bad["regulator hot"] = f"the regulator is at {readings.regulator_c:.0f} °C"
+                if readings.amps > limits.amps:
+                    bad["amps"] = f"the core draws {readings.amps:.1f} A, more than {limits.amps:g}"
+                if readings.amps * readings.volts > limits.watts:
+                    bad["watts"] = f"the core takes {readings.amps * readings.volts:.1f} W, more than {limits.watts:g}"
+        if self.has_fan and limits.tachometer:
+            if readings.fan_rpm or self._turning_at is None:
+                self._turning_at = now
+            elif now - self._turning_at > limits.spin_up_s:
+                bad["fan"] = "the fan stands still" if readings.fan_rpm == 0 else "the fan controller is silent"
+        return bad
+
+    def _throttle(self, chip_c: float | None, regulator_c: float | None, now: float) -> None:
+        limits = self.limits
+        if self._stepped_at is None:
+            self._stepped_at = now
+        since = now - self._stepped_at
+        hot = (chip_c is not None and chip_c >= limits.chip_throttle_c) or (
+            regulator_c is not None and regulator_c >= limits.regulator_throttle_c
+        )
+        cool = (chip_c is None or chip_c <= limits.chip_resume_c) and (
+            regulator_c is None or regulator_c <= limits.regulator_throttle_c - 5
+        )
+        if hot and self._allowed > self.floor_mhz and (since >= limits.step_down_s or not self.throttled):
+            self._allowed = max(self.floor_mhz, self._allowed - limits.step_mhz)
+            self._stepped_at = now
+        elif cool and self.throttled and since >= limits.step_up_s:
+            self._allowed = min(self.target_mhz, self._allowed + limits.step_mhz)
+            self._stepped_at = now
