@@ -15,12 +15,22 @@ from chain.primitives.target import target_from_nbits
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import host_processor, usable_variants
 from miner.device import NONCE_SPACE, Candidate, DeviceDetails, HashDevice, HashJob, SearchResult, Versions
+from miner.gpu import GpuDevice, discover
+from miner.gpu.program import GpuVariant, Logic
 from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
 from miner.kernels.variant import Variant
 
 MAX_TARGET = (1 << 256) - 1
+#: On PoCL. Between them: several widths, both ways to write the logic that a processor has, each use of the multiplier,
+#: two midstates side by side, several nonces for each work-item, work-groups of one and of more.
+GPU_VARIANTS = [
+    GpuVariant(width=16, group=4),
+    GpuVariant(width=8, group=8, logic=Logic.BUILTINS, nonces=3),
+    GpuVariant(width=4, group=1, midstates=2, adds=1, shifts=1, rotates=3),
+    GpuVariant(width=2, group=1, adds=2, shifts=1, rotates=8),
+]
 #: None is the hashlib reference.
-SUBJECTS: list[Variant | None] = [None, *usable_variants(host_processor())]
+SUBJECTS: list[Variant | GpuVariant | None] = [None, *usable_variants(host_processor()), *GPU_VARIANTS]
 
 
 @pytest.fixture(scope="module", params=SUBJECTS, ids=lambda variant: str(variant or "hashlib"))
@@ -28,10 +38,22 @@ def device(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         if pytestconfig.cache is not None:
             patch.setenv("PICKAXE_CACHE", str(pytestconfig.cache.mkdir("pickaxe-kernels")))
-        subject: HashDevice = ReferenceDevice() if request.param is None else CpuDevice("cpu0", request.param, 64)
+            patch.setenv("POCL_CACHE_DIR", str(pytestconfig.cache.mkdir("pocl")))
+        subject = make_device(request.param)
         subject.open()
         yield subject
         subject.close()
+
+
+def make_device(variant: Variant | GpuVariant | None) -> HashDevice:
+    if variant is None:
+        return ReferenceDevice()
+    if isinstance(variant, Variant):
+        return CpuDevice("cpu0", variant, 64)
+    processors = [found for found in discover() if found.usable and found.processor]
+    if not processors:
+        pytest.skip("no OpenCL driver for the processor (pocl-binary-distribution)")
+    return GpuDevice(processors[0], variant)
 
 
 def exhaust(device: HashDevice, job: HashJob, start: int, count: int) -> list[Candidate]:
