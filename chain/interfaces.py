@@ -149,6 +149,17 @@ class ChainWriter(Protocol):
     async def read_block(self, block_hash: bytes) -> bytes | None: ...
 
 
+class FilterReader(Protocol):
+    """Compact block filters (BIP157, BIP158), if the node keeps them."""
+
+    async def block_filters(self, stop: bytes, heights: Sequence[int]) -> list[tuple[BlockHash, bytes]] | None:
+        """(block hash, filter) of the blocks at these heights on the way to the block `stop`; None unless all are
+        there."""
+
+    async def filter_headers(self, stop: bytes, heights: Sequence[int]) -> list[tuple[bytes, bytes]] | None:
+        """(filter hash, filter header) likewise."""
+
+
 class TransactionPool(Protocol):
     """The mempool as relay sees it."""
 
@@ -168,7 +179,7 @@ class TransactionPool(Protocol):
     def recently_confirmed(self, txid_or_wtxid: bytes) -> bool: ...
 
 
-class NodeForPeers(ChainReader, ChainWriter, TransactionPool, Protocol):
+class NodeForPeers(ChainReader, ChainWriter, FilterReader, TransactionPool, Protocol):
     """All of it: what `p2p.manager.PeerManager` is given."""
 
 

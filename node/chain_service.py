@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from chain.index import BlockIndexEntry, last_common_ancestor
+from chain.indexes.serve import block_filters, filter_headers
 from chain.interfaces import (
     BlockOutcome,
     HeaderInfo,
@@ -270,6 +271,12 @@ class ChainService:
         except LocalFault as error:
             log.error("%s", error)
             return None
+
+    async def block_filters(self, stop: bytes, heights: Sequence[int]) -> list[tuple[BlockHash, bytes]] | None:
+        return await self.call(block_filters, self.worker.chain, self.worker.indexes, stop, heights)
+
+    async def filter_headers(self, stop: bytes, heights: Sequence[int]) -> list[tuple[bytes, bytes]] | None:
+        return await self.call(filter_headers, self.worker.chain, self.worker.indexes, stop, heights)
 
     def transaction_served(self, txid: Txid) -> None:
         """A peer asked for it: it is out, and need not be announced again."""

@@ -18,6 +18,8 @@ def build_peer_config(config: NodeConfig, params: NetworkParams, folder: Path) -
     """UserError, in Core's words where it has them, for an address or permission that is not one."""
     services = Services.WITNESS
     services |= Services.NETWORK_LIMITED if config.prune_mib else Services.NETWORK | Services.NETWORK_LIMITED
+    if config.peer_block_filters:
+        services |= Services.COMPACT_FILTERS
     connect: tuple[str, ...] | None = None
     if config.connect:
         connect = () if config.connect == ("0",) else config.connect

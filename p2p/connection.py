@@ -95,6 +95,6 @@ class Connection:
             if self._transport.get_write_buffer_size() > self._max_send_buffer:
                 async with asyncio.timeout(TIMEOUT_INTERVAL_S):
                     await self._writer.drain()
-            if not peer.getdata_queue:
+            if not peer.has_requests:
                 return
             await self._engine.serve(peer)

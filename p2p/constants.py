@@ -50,6 +50,9 @@ MAX_GETDATA_SIZE = 1_000  #: most that we ask for in one message
 MAX_HEADERS_RESULTS = 2_000
 MAX_ADDR_TO_SEND = 1_000
 MAX_GETBLOCKS_RESULTS = 500
+MAX_GETCFILTERS_SIZE = 1_000  #: BIP157
+MAX_GETCFHEADERS_SIZE = 2_000
+CFCHECKPT_INTERVAL = 1_000
 MAX_BLOCKS_TO_ANNOUNCE = 8  #: longer announcements fall back to inv
 
 # --- headers and blocks

@@ -32,6 +32,7 @@ from p2p.constants import (
 )
 from p2p.context import Context
 from p2p.errors import PeerDropped, PeerMisbehaviour
+from p2p.filter_serving import FilterServing
 from p2p.handshake import on_sendaddrv2, on_verack, on_version, on_wtxidrelay, send_version
 from p2p.header_sync import HeaderSync, header_work, punish
 from p2p.messages.addr import Addr, AddrV2
@@ -40,6 +41,7 @@ from p2p.messages.block import BlockMessage
 from p2p.messages.compact import BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct
 from p2p.messages.counted import read_count
 from p2p.messages.feefilter import FeeFilter
+from p2p.messages.filters import GetCFCheckpt, GetCFHeaders, GetCFilters
 from p2p.messages.headers import Headers
 from p2p.messages.inventory import MSG_BLOCK, MSG_TX, MSG_WTX, GetData, InvMessage, NotFound
 from p2p.messages.locators import GetBlocks, GetHeaders
@@ -83,6 +85,7 @@ class Engine:
         self.transactions = TxRelay(ctx)
         self.addresses = AddrRelay(ctx)
         self.serving = Serving(ctx, self.download, self.transactions)
+        self.filters = FilterServing(ctx, self.serving.may_serve)
         self.compact = CompactBlocks(ctx, self.headers, self.download, self._process_compact)
         self.headers.after_headers = self.download.direct_fetch
         self.download.use_compact = self.compact.usable
@@ -251,6 +254,12 @@ class Engine:
                 await self.serving.on_getblocktxn(peer, message)
             case BlockTxn():
                 await self.compact.on_blocktxn(peer, message.block_hash, message.transactions)
+            case GetCFilters():
+                self.filters.on_getcfilters(peer, message)
+            case GetCFHeaders():
+                await self.filters.on_getcfheaders(peer, message)
+            case GetCFCheckpt():
+                await self.filters.on_getcfcheckpt(peer, message)
             case Addr() | AddrV2():
                 self.addresses.on_addresses(peer, message.command, message.addresses)
             case GetAddr():
@@ -328,9 +337,12 @@ class Engine:
             peer.tx.send_mempool = True
 
     async def serve(self, peer: Peer) -> None:
-        """Answer the next part of the peer's getdata queue; call while it is not empty and there is room to send."""
+        """Answer the next part of what the peer has asked for; call while it has requests and there is room to send."""
         try:
-            await self.serving.step(peer)
+            if peer.getdata_queue:
+                await self.serving.step(peer)
+            else:
+                await self.filters.step(peer)
         except PeerDropped as error:
             log.net.debug("%s, %s", error, peer.disconnect_text)
             peer.disconnect()

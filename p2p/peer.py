@@ -96,6 +96,15 @@ class AddrState:
     rate_limited: int = 0
 
 
+@dataclass(slots=True)
+class FilterRange:
+    """What remains to be sent of a getcfilters."""
+
+    next_height: int
+    stop_height: int
+    stop: BlockHash
+
+
 class Peer:
     """One connection. Created by the manager (or a test), filled in by the handshake, driven by the engine."""
 
@@ -153,6 +162,7 @@ class Peer:
         self.tx: TxState | None = None
         self.addr = AddrState(tokens_time=now)
         self.getdata_queue: deque[Inv] = deque()
+        self.filter_queue: deque[FilterRange] = deque()
 
         self.ping_nonce = 0  #: of the ping that waits for its pong; 0: none does
         self.ping_start = 0.0
@@ -171,6 +181,11 @@ class Peer:
         self.bytes_received = 0
         self.sent_per_message: Counter[str] = Counter()
         self.received_per_message: Counter[str] = Counter()
+
+    @property
+    def has_requests(self) -> bool:
+        """Something that it asked for has still to be sent."""
+        return bool(self.getdata_queue or self.filter_queue)
 
     # --- what kind of peer
 

@@ -7,6 +7,7 @@ from p2p.messages.base import Message
 from p2p.messages.block import BlockMessage
 from p2p.messages.compact import BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct
 from p2p.messages.feefilter import FeeFilter
+from p2p.messages.filters import CFCheckpt, CFHeaders, CFilter, GetCFCheckpt, GetCFHeaders, GetCFilters
 from p2p.messages.headers import Headers
 from p2p.messages.inventory import GetData, Inv, InvMessage, NotFound
 from p2p.messages.locators import GetBlocks, GetHeaders
@@ -23,12 +24,18 @@ __all__ = [
     "AddrV2",
     "BlockMessage",
     "BlockTxn",
+    "CFCheckpt",
+    "CFHeaders",
+    "CFilter",
     "CmpctBlock",
     "FeeFilter",
     "FilterClear",
     "GetAddr",
     "GetBlockTxn",
     "GetBlocks",
+    "GetCFCheckpt",
+    "GetCFHeaders",
+    "GetCFilters",
     "GetData",
     "GetHeaders",
     "Headers",

@@ -7,6 +7,7 @@ from p2p.messages.base import Message
 from p2p.messages.block import BlockMessage
 from p2p.messages.compact import BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct
 from p2p.messages.feefilter import FeeFilter
+from p2p.messages.filters import GetCFCheckpt, GetCFHeaders, GetCFilters
 from p2p.messages.headers import Headers
 from p2p.messages.inventory import GetData, InvMessage, NotFound
 from p2p.messages.locators import GetBlocks, GetHeaders
@@ -43,6 +44,9 @@ MESSAGES: dict[str, type[Message]] = {
         GetBlockTxn,
         BlockTxn,
         FilterClear,
+        GetCFilters,
+        GetCFHeaders,
+        GetCFCheckpt,
     )
 }
 
@@ -52,11 +56,8 @@ KNOWN_COMMANDS = frozenset(MESSAGES) | {
     "merkleblock",
     "filterload",
     "filteradd",
-    "getcfilters",
     "cfilter",
-    "getcfheaders",
     "cfheaders",
-    "getcfcheckpt",
     "cfcheckpt",
     "sendtxrcncl",
 }

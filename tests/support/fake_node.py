@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chain.block_filter import basic_filter
+from chain.crypto.hashes import sha256d
 from chain.interfaces import (
     BlockOutcome,
     HeaderInfo,
@@ -58,6 +60,7 @@ class FakeNode:
         self.confirmed: set[bytes] = set()
         self.known_outpoints: set[bytes] | None = None  #: None: every input is available
         self.bad_blocks: set[bytes] = set()
+        self.has_filters = True
         self.bad_transactions: set[bytes] = set()
         self.initial_download = False
         self.minimum_work = 0
@@ -325,6 +328,28 @@ class FakeNode:
                 )
         self.add_transaction(tx)
         return TransactionOutcome(Verdict.ACCEPTED, tx.txid, tx.wtxid)
+
+    async def block_filters(self, stop: bytes, heights: Sequence[int]) -> list[tuple[BlockHash, bytes]] | None:
+        blocks = self._filtered(stop, heights)
+        return None if blocks is None else [(block.hash, basic_filter(block.hash, [b"x"])) for block in blocks]
+
+    async def filter_headers(self, stop: bytes, heights: Sequence[int]) -> list[tuple[bytes, bytes]] | None:
+        blocks = self._filtered(stop, heights)
+        if blocks is None:
+            return None
+        return [(sha256d(basic_filter(block.hash, [b"x"])), block.hash[::-1]) for block in blocks]
+
+    def _filtered(self, stop: bytes, heights: Sequence[int]) -> list[BlockHeader] | None:
+        """The headers at heights on the way to a block. Filters (of one element) are made up as they are asked for."""
+        if not self.has_filters:
+            return None
+        found = []
+        for height in heights:
+            entry = self.entries[stop]
+            while entry.height > height and entry.parent is not None:
+                entry = entry.parent
+            found.append(entry.header)
+        return found
 
     def transaction_by_txid(self, txid: bytes) -> MempoolTransaction | None:
         return next((e for e in self.pool.values() if e.txid == txid), None)

@@ -189,7 +189,7 @@ class Endpoint:
         self.host.engine.received_bytes(self.peer, len(data))
         for event in self.peer.transport.receive_data(data):
             await self.host.engine.handle(self.peer, event)
-            while self.peer.getdata_queue and not self.peer.disconnecting:
+            while self.peer.has_requests and not self.peer.disconnecting:
                 await self.host.engine.serve(self.peer)
 
     def hang_up(self) -> None:
@@ -234,7 +234,7 @@ class Script:
         engine.received_bytes(self.peer, len(data))
         for event in self.peer.transport.receive_data(data):
             await engine.handle(self.peer, event)
-            while self.peer.getdata_queue and not self.peer.disconnecting:
+            while self.peer.has_requests and not self.peer.disconnecting:
                 await engine.serve(self.peer)
 
     def commands(self) -> list[str]:

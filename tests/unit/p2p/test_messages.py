@@ -26,6 +26,9 @@ from p2p.messages import (
     GetAddr,
     GetBlocks,
     GetBlockTxn,
+    GetCFCheckpt,
+    GetCFHeaders,
+    GetCFilters,
     GetData,
     GetHeaders,
     Headers,
@@ -49,7 +52,7 @@ from p2p.messages.registry import max_size
 from p2p.netaddress import NetAddress, NetworkId, TimedAddress
 from tests.support.fake_node import FakeNode, make_block, make_transaction
 
-u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
+u8, u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32, 64))
 i32, i64 = (st.integers(-(1 << bits), (1 << bits) - 1) for bits in (31, 63))
 hash32 = st.binary(min_size=32, max_size=32)
 hashes = hash32.map(BlockHash)
@@ -102,6 +105,9 @@ EXAMPLES: dict[str, st.SearchStrategy[Message]] = {
     "getaddr": st.just(GetAddr()),
     "mempool": st.just(MemPool()),
     "filterclear": st.just(FilterClear()),
+    "getcfilters": st.builds(GetCFilters, u8, u32, hashes),
+    "getcfheaders": st.builds(GetCFHeaders, u8, u32, hashes),
+    "getcfcheckpt": st.builds(GetCFCheckpt, u8, hashes),
     "ping": st.builds(Ping, st.one_of(st.none(), u64)),
     "pong": st.builds(Pong, u64),
     "addr": st.builds(Addr, st.lists(timed_v1, max_size=10).map(tuple)),
