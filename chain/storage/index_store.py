@@ -15,15 +15,16 @@ import lmdb
 from chain.primitives.errors import LocalFault
 from chain.primitives.types import BlockHash
 from chain.storage.faults import DAMAGE, storage_fault
-from chain.storage.store import pad_file
+from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, PageChecksums
+from chain.storage.store import LOCK_FILE, pad_file
 
 _ENTRIES_DB = b"entries"
 _META_DB = b"meta"
 _KEY_IDENTITY = b"identity"
 _KEY_BEST = b"best"  #: block hash, u32 LE height, then the index's own state
 _FIRST_MAP_SIZE = 1 << 28  #: address space, not disk; doubled whenever it is full
-DATA_FILE = "data.mdb"
-FILES = (DATA_FILE, "lock.mdb")
+FILES = (DATA_FILE, LOCK_FILE, SUMS_FILE)
+_REPAIR = "delete that folder (`pickaxe index remove`) and it is built again"
 
 
 class Mark(NamedTuple):
@@ -44,6 +45,11 @@ class IndexStore:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if wipe:
+                for name in FILES:
+                    (path / name).unlink(missing_ok=True)
+            self._checksums = PageChecksums(path, repair=_REPAIR, durable=False)
+            self._checksums.verify()
             self._env = lmdb.open(str(path), map_size=_FIRST_MAP_SIZE, max_dbs=2, readahead=False)
             pad_file(path / DATA_FILE, (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
             self._env.set_mapsize(max(_FIRST_MAP_SIZE, self._env.info()["map_size"]))
@@ -56,6 +62,7 @@ class IndexStore:
                     txn.drop(self._entries, delete=False)
                     txn.drop(self._meta, delete=False)
                     txn.put(_KEY_IDENTITY, identity, db=self._meta)
+            self._checksums.update()
         except (OSError, lmdb.Error) as error:
             raise self._fault(error, "opening") from error
 
@@ -116,6 +123,7 @@ class IndexStore:
                         cursor.putmulti(puts)
                     packed = mark.block_hash + mark.height.to_bytes(4, "little") + mark.state
                     txn.put(_KEY_BEST, packed, db=self._meta)
+                self._checksums.update()
                 return
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
@@ -132,10 +140,7 @@ class IndexStore:
 
     def _fault(self, error: OSError | lmdb.Error, doing: str) -> LocalFault:
         if isinstance(error, DAMAGE):
-            return LocalFault(
-                f"The index in {self.path} is damaged ({error}): delete that folder (`pickaxe index remove`) and it is"
-                " built again"
-            )
+            return LocalFault(f"The index in {self.path} is damaged ({error}); {_REPAIR}")
         return storage_fault(error, doing, self.path)
 
 
@@ -143,6 +148,7 @@ def read_mark(path: Path) -> Mark | None:
     """The mark of an index that no node has open; None without one. LocalFault if the store cannot be read."""
     if not (path / DATA_FILE).exists():
         return None
+    PageChecksums(path, repair=_REPAIR, read_only=True).verify()
     try:
         with (
             lmdb.open(str(path), max_dbs=2, readonly=True, lock=False, readahead=False) as env,

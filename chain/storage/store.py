@@ -7,6 +7,7 @@ it. LMDB is copy-on-write: a full disk fails the transaction and leaves the stat
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
@@ -31,29 +32,41 @@ from chain.storage.layout import (
     POSITION,
     IndexRecord,
 )
+from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
 
 #: Address space, not disk, but for Windows, which sets the file to this size at once. Doubled whenever it is full.
 INITIAL_MAP_SIZE = 1 << (30 if sys.platform == "win32" else 34)
+
+LOCK_FILE = "lock.mdb"
 
 
 class ChainStore:
     """One open environment. Reads are safe from any thread, `commit` belongs to one."""
 
-    def __init__(self, path: Path, genesis: bytes, *, map_size: int = INITIAL_MAP_SIZE, recreate: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        genesis: bytes,
+        *,
+        map_size: int = INITIAL_MAP_SIZE,
+        recreate: bool = False,
+        without_coins: bool = False,
+    ) -> None:
         """Open or create the store at folder `path` for the chain of block `genesis`. With `recreate` what was
-        there is deleted first.
+        there is deleted first. `without_coins` says that `wipe_coins` comes next: damage to them does not matter.
 
-        UserError if it belongs to another chain or version, LocalFault if it cannot be opened.
+        UserError if it belongs to another chain or version, LocalFault if it cannot be opened or is damaged.
         """
         self.path = path
         self._iterators = 0  # of iterate_coins, under way
         try:
             path.mkdir(parents=True, exist_ok=True)
             if recreate:
-                for name in ("data.mdb", "lock.mdb"):
+                for name in (DATA_FILE, LOCK_FILE, SUMS_FILE):
                     (path / name).unlink(missing_ok=True)
+            self._checksums = _verify(path, without_coins=without_coins)
             self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
-            pad_file(path / "data.mdb", (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+            pad_file(path / DATA_FILE, (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
             self._env.set_mapsize(max(map_size, self._env.info()["map_size"]))
             self._meta = self._env.open_db(META_DB)
             self._index = self._env.open_db(INDEX_DB)
@@ -62,6 +75,7 @@ class ChainStore:
             raise storage_fault(error, "opening", path) from error
         try:
             self._check_identity(genesis)
+            self._checksums.update()
         except BaseException:
             self._env.close()
             raise
@@ -190,6 +204,7 @@ class ChainStore:
                             cursor.putmulti(records)
                     txn.put(KEY_POSITION, POSITION.pack(*position), db=self._meta)
                     txn.put(KEY_TIP, tip, db=self._meta)
+                self._checksums.update()
                 return
             except lmdb.MapFullError:
                 self._grow()
@@ -209,6 +224,7 @@ class ChainStore:
                 txn.put(KEY_SNAPSHOT_VALIDATED, base)
         except lmdb.Error as error:
             raise storage_fault(error, "writing", self.path) from error
+        self._checksums.update()
 
     def take_index(self, other: ChainStore) -> None:
         """Copy header tree and end of block files from another store, in one transaction."""
@@ -222,6 +238,7 @@ class ChainStore:
                 ):
                     cursor.putmulti(rows.iternext(keys=True, values=True))
                     txn.put(KEY_POSITION, POSITION.pack(*other.position), db=self._meta)
+                self._checksums.update()
                 return
             except lmdb.MapFullError:
                 self._grow()
@@ -236,6 +253,7 @@ class ChainStore:
                 txn.delete(KEY_TIP, db=self._meta)
         except lmdb.Error as error:
             raise storage_fault(error, "writing", self.path) from error
+        self._checksums.update()
 
     def _grow(self) -> None:
         if self._iterators:  # the map must not move under a reader; all other reads end with their call
@@ -306,6 +324,43 @@ class FrozenCoins:
             self._open = False
             self._txn.abort()
             self._store._iterators -= 1
+
+
+def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
+    """Compare all pages of the environment with their sums before LMDB, which trusts them, sees them. Where only the
+    coins are damaged they can be rebuilt alone: DatabaseDamage says so, or, if that is under way, a database without
+    them takes the place of the damaged one.
+    """
+    checksums = PageChecksums(path, repair="start with --reindex to rebuild it")
+    try:
+        checksums.verify()
+        return checksums
+    except DatabaseDamage as damage:
+        if damage.checksums is None:
+            raise
+        try:
+            rows = {name: list(damage.checksums.rows(name)) for name in (META_DB, INDEX_DB)}
+        except DatabaseDamage:
+            raise damage from None
+        if not without_coins:
+            what = f"{damage.what}: among the coins"
+            raise DatabaseDamage(path, what, "start with --reindex-chainstate to rebuild them") from None
+    fresh = path / "rebuild"
+    shutil.rmtree(fresh, ignore_errors=True)
+    size = 1 << 24
+    size += 4 * sum(len(key) + len(value) for pairs in rows.values() for key, value in pairs)
+    with lmdb.open(str(fresh), map_size=size, max_dbs=4) as env:
+        databases = {name: env.open_db(name) for name in (META_DB, INDEX_DB, COINS_DB)}
+        with env.begin(write=True) as txn:
+            for name, pairs in rows.items():
+                for key, value in pairs:
+                    if key != KEY_TIP:  # until the coins are there again there is none
+                        txn.put(key, value, db=databases[name])
+    (path / SUMS_FILE).unlink(missing_ok=True)
+    (path / LOCK_FILE).unlink(missing_ok=True)
+    (fresh / DATA_FILE).replace(path / DATA_FILE)
+    shutil.rmtree(fresh, ignore_errors=True)
+    return _verify(path, without_coins=False)
 
 
 def pad_file(path: Path, size: int) -> None:
