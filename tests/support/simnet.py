@@ -36,6 +36,7 @@ class SimHost:
         self.net = net
         self.node = node
         self.index = index
+        self.config = config
         rng = random.Random(net.rng.getrandbits(64))
         clock = net.clock
         self.engine = Engine(node, config, clock=clock, rng=rng, addrman=AddrMan(clock, rng), bans=BanManager(clock))
@@ -106,7 +107,7 @@ class SimNet:
             now=self.now,
             nonce=self.rng.getrandbits(64) | 1,
             permissions=permissions,
-            our_services=Services.NETWORK | Services.WITNESS,
+            our_services=host.config.services,
         )
 
     def connect(
