@@ -39,6 +39,10 @@ _CHUNK: Final = 1 << 16
 # ---------------------------------------------------------------------- templates
 
 
+#: OP_0 after the height in the coinbases of `generate*`, as Core has it: with the same clock, the same blocks
+_DUMMY_EXTRANONCE: Final = b"\0"
+
+
 class TemplateSource:
     """Templates for getblocktemplate, made anew only when tip or mempool changed. Belongs to the writer thread."""
 
@@ -74,6 +78,7 @@ class TemplateSource:
             reserved_weight=config.block_reserved_weight,
             min_fee_rate_sat_per_kvb=config.block_min_fee,
             now=int(context.clock()),
+            coinbase_extra=_DUMMY_EXTRANONCE,
             version_bits=self.bits,
         )
         self.last_count = len(template.transactions)
@@ -417,7 +422,14 @@ def _exact_block(context: RpcContext, script: bytes, wanted: Sequence[JSON]) -> 
             message = f"Transaction decode failed for {name}. Make sure the tx has at least one input."
             found.append(decode_guess(name, None, message))
     source = templates(context)
-    template = assemble_exact(context.chain, found, script, now=int(context.clock()), version_bits=source.bits)
+    template = assemble_exact(
+        context.chain,
+        found,
+        script,
+        now=int(context.clock()),
+        coinbase_extra=_DUMMY_EXTRANONCE,
+        version_bits=source.bits,
+    )
     version = context.config.block_version if context.params.is_mockable else None
     block = template.block if version is None else template.build_block(version=version)
     try:
