@@ -107,7 +107,7 @@ def test_blocks_mined_at_a_pool_are_accepted_by_a_node(environment: dict[str, st
 
     async def scenario() -> None:
         async with (
-            NodePool(node.url, node.cookie, PAYOUT, difficulty=2**-10) as pool,
+            NodePool(node.url, node.cookie, PAYOUT, StratumServer(Pool(difficulty=2**-10))) as pool,
             await Miner.start(environment, *login(pool.server)) as miner,
         ):
             await miner.line_with("mining at pool")
@@ -127,7 +127,7 @@ def test_blocks_mined_at_a_pool_are_accepted_by_a_node(environment: dict[str, st
 
     async def stops_by_itself() -> None:
         async with (
-            NodePool(node.url, node.cookie, PAYOUT, difficulty=2**-10) as pool,
+            NodePool(node.url, node.cookie, PAYOUT, StratumServer(Pool(difficulty=2**-10))) as pool,
             await Miner.start(environment, *login(pool.server), "--blocks", "2") as miner,
         ):
             status, output = await miner.finish()

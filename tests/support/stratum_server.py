@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from miner.work.coinbase import build_coinbase
 from miner.work.job import Job
@@ -344,11 +344,37 @@ class StratumServer:
             writer.close()
 
 
-class NodePool:
+class _Jobs(Protocol):
+    @property
+    def current(self) -> PoolJob | None: ...
+    def new_job(self, job: PoolJob | None = None, *, clean: bool = True) -> PoolJob: ...
+
+
+PoolT = TypeVar("PoolT", bound=_Jobs, covariant=True)
+
+
+class Server(Protocol[PoolT]):
+    """A StratumServer, or a StratumV2Server."""
+
+    on_share: Callable[[AcceptedShare], None]
+
+    @property
+    def pool(self) -> PoolT: ...
+    @property
+    def url(self) -> str: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def flush(self) -> None: ...
+
+
+ServerT = TypeVar("ServerT", bound=Server[Any])
+
+
+class NodePool(Generic[ServerT]):
     """A server whose jobs are a node's templates: shares that are blocks go to the node."""
 
-    def __init__(self, node_url: str, cookie: Path, payout: bytes, difficulty: float) -> None:
-        self.server = StratumServer(Pool(difficulty=difficulty))
+    def __init__(self, node_url: str, cookie: Path, payout: bytes, server: ServerT) -> None:
+        self.server = server
         self.server.on_share = self._take
         self.results: list[tuple[str, Any]] = []  #: each block's hash and the node's answer
         self._client = NodeClient(Endpoint(node_url, cookie))
@@ -356,7 +382,7 @@ class NodePool:
         self._blocks: asyncio.Queue[AcceptedShare] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> NodePool:
+    async def __aenter__(self) -> NodePool[ServerT]:
         await self._renew()
         await self.server.start()
         self._task = asyncio.create_task(self._run())
