@@ -25,6 +25,8 @@ from chain.connect import connect_block, disconnect_block
 from chain.consensus.block import (
     accept_header,
     check_block,
+    check_merkle_root,
+    check_witness_malleation,
     contextual_check_block,
     contextual_check_header,
     duplicate_invalid,
@@ -131,7 +133,12 @@ class Chainstate:
         self._lock = DirectoryLock(datadir)
         try:
             self.files = BlockFiles(
-                datadir / BLOCKS_DIR, params.magic, max_file_size=max_block_file_size, xor=block_xor
+                datadir / BLOCKS_DIR,
+                params.magic,
+                max_file_size=max_block_file_size,
+                xor=block_xor,
+                first_block=params.genesis.raw,
+                restore_key=reindex,
             )
             snapshot = self._open_stores(recreate=reindex, drop_snapshot=reindex or reindex_chainstate)
             self.coins = CoinsCache(self._coin_store, dbcache_bytes)
@@ -232,6 +239,11 @@ class Chainstate:
             raise _damaged(entry, str(error)) from error
         if block.hash != entry.hash:
             raise _damaged(entry, "another block is in its place")
+        try:  # the header is right: these two cover all the rest, so that damage is not mistaken for an invalid block
+            check_merkle_root(block)
+            check_witness_malleation(block, entry.height >= self.params.segwit_height)
+        except ConsensusError as error:
+            raise _damaged(entry, str(error)) from error
         return block
 
     def read_undo(self, entry: BlockIndexEntry) -> list[list[PackedCoin]]:
@@ -648,7 +660,7 @@ class Chainstate:
         if block is None:
             block = self.read_block(entry)
             try:
-                check_block(block, self.params)
+                check_block(block, self.params, check_merkle=False)
             except ConsensusError as error:
                 raise _damaged(entry, str(error)) from error
         effect = connect_block(
@@ -711,7 +723,9 @@ class Chainstate:
         self.remarks += remarks
         main, second = self.datadir / CHAINSTATE_DIR, self.datadir / SNAPSHOT_DIR
         genesis = self.params.genesis_hash
-        self._store = self._coin_store = ChainStore(main, genesis, map_size=self._map_size, recreate=recreate)
+        self._store = self._coin_store = ChainStore(
+            main, genesis, map_size=self._map_size, recreate=recreate, without_coins=drop_snapshot
+        )
         if base is None:
             return None
         assumed = self.params.assumed_utxo(base)

@@ -25,6 +25,7 @@ HEADER_SIZE = 8  #: magic and size before each record
 MAX_RECORD_SIZE = 0x02000000  #: no record is longer: Core's MAX_SIZE
 _MIN_BLOCK_SIZE = 80
 _CHECKSUM_SIZE = 32
+_KEY_SIZE = 8
 _SCAN_CHUNK = 1 << 24
 _CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
@@ -33,10 +34,18 @@ class BlockFiles:
     """The block files of one data directory. Reads are safe from any thread, writes belong to one."""
 
     def __init__(
-        self, blocks_dir: Path, magic: bytes, *, max_file_size: int = MAX_FILE_SIZE, xor: bool = False
+        self,
+        blocks_dir: Path,
+        magic: bytes,
+        *,
+        max_file_size: int = MAX_FILE_SIZE,
+        xor: bool = False,
+        first_block: bytes = b"",
+        restore_key: bool = False,
     ) -> None:
         """`xor` asks for a random key if the folder is new; a key that is there is used in any case. LocalFault if
-        the folder cannot be used.
+        the folder cannot be used, or if the key is lost: what the first file should begin with (`first_block`, the
+        genesis block) tells; with `restore_key` it is put right.
         """
         self.blocks_dir = blocks_dir
         self.magic = magic
@@ -46,7 +55,7 @@ class BlockFiles:
         self._dirty: set[Path] = set()
         try:
             blocks_dir.mkdir(parents=True, exist_ok=True)
-            self._key = self._load_key(xor)
+            self._key = self._load_key(xor, first_block, restore_key)
         except OSError as error:
             raise storage_fault(error, "opening", blocks_dir) from error
 
@@ -151,19 +160,37 @@ class BlockFiles:
             file_number += 1
             pos = 0
 
-    def _load_key(self, wanted: bool) -> bytes:
+    def _load_key(self, wanted: bool, first_block: bytes, restore: bool) -> bytes:
         path = self.blocks_dir / XOR_FILE
-        if path.exists():
-            key = path.read_bytes()
-            if len(key) != 8:
+        stated = path.read_bytes() if path.exists() else None
+        proven = self._proven_key(first_block)
+        if proven is not None and stated != proven and (stated is not None or any(proven)):
+            if not restore:
+                what = "is missing" if stated is None else "is damaged: it is not the key of the files beside it"
+                raise LocalFault(f"{path} {what}; start with --reindex to restore it")
+            path.write_bytes(proven)
+            stated = proven
+        if stated is not None:
+            if len(stated) != _KEY_SIZE:
                 raise LocalFault(
-                    f"{path} has {len(key)} bytes, not 8; restore it, or remove the blocks folder to download again"
+                    f"{path} has {len(stated)} bytes, not 8; restore it, or remove the blocks folder to download again"
                 )
-            return key if any(key) else b""
+            return stated if any(stated) else b""
         # Like Core, state the key even if it changes nothing: whoever reads the files need not guess.
-        key = os.urandom(8) if wanted and not any(self.blocks_dir.glob("blk*.dat")) else bytes(8)
+        key = os.urandom(_KEY_SIZE) if wanted and not any(self.blocks_dir.glob("blk*.dat")) else bytes(_KEY_SIZE)
         path.write_bytes(key)
         return key if any(key) else b""
+
+    def _proven_key(self, first_block: bytes) -> bytes | None:
+        """The key under which the first file begins with `first_block`; None if it begins with something else."""
+        record = self.magic + len(first_block).to_bytes(4, "little") + first_block
+        path = block_file(self.blocks_dir, 0)
+        if not first_block or not path.exists():
+            return None
+        with path.open("rb") as file:
+            found = file.read(len(record))
+        key = bytes(a ^ b for a, b in zip(found[:_KEY_SIZE], record, strict=False))
+        return key if xor_bytes(found, key, 0) == record else None
 
     def _write(self, path: Path, pos: int, data: bytes) -> None:
         data = xor_bytes(data, self._key, pos)
