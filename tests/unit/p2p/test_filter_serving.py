@@ -15,6 +15,7 @@ from p2p.config import P2PConfig
 from p2p.constants import Services
 from p2p.errors import PeerMisbehaviour
 from p2p.messages import (
+    MESSAGES,
     CFCheckpt,
     CFHeaders,
     CFilter,
@@ -29,6 +30,13 @@ from tests.support.simnet import Script, SimHost, SimNet, ready
 
 OFFERING = Services.NETWORK | Services.WITNESS | Services.COMPACT_FILTERS
 Body = Callable[[SimNet, SimHost, list[BlockHash]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node never reads the answers, which it does not ask for; the test does."""
+    for message in (CFilter, CFHeaders, CFCheckpt):
+        monkeypatch.setitem(MESSAGES, message.command, message)
 
 
 def serve(rng: random.Random, body: Body, *, services: Services = OFFERING, blocks: int = 2_100) -> None:
