@@ -5,8 +5,9 @@
 Full blocks that spend random coins, old and new, are connected to a set of --coins coins on disk and to a small one
 with the same --dbcache (MB); the ratio is that of the costs per transaction, in processor time and in elapsed time,
 flush to disk included. Each run is a process of its own that opens a copy of the data folder, rounds alternate and the
-best of each counts. Memory is sampled: all of it (RSS), and what of it is the process's own (RssAnon; the rest is the
-database file as the page cache holds it). `--cold` adds runs for which the page cache was told to forget the database.
+best of each counts. Memory: the peak of all of it (VmHWM), and what of it is the process's own (RssAnon, sampled; the
+rest are libraries, and the database file as the page cache holds it). `--cold` adds runs for which the page cache was
+told to forget the database.
 
 Data folders are made once, by connecting the blocks that make the coins with the same --dbcache, and kept in --folder
 (the user's cache folder by default; 5 million coins take about 1.2 GB there, and a run another copy of the database).
@@ -37,7 +38,7 @@ MIB = 1 << 20
 
 
 class MemorySampler:
-    """Peaks of this process's memory, looked at a hundred times a second (Linux)."""
+    """Peaks of this process's memory (Linux): of all as the kernel keeps it, of its own looked at every 10 ms."""
 
     def __init__(self) -> None:
         self.rss = self.anonymous = 0
@@ -59,7 +60,7 @@ class MemorySampler:
 
     def _look(self) -> None:
         fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        self.rss = max(self.rss, int(fields["VmRSS"].split()[0]) // 1024)
+        self.rss = max(self.rss, int(fields["VmHWM"].split()[0]) // 1024)
         self.anonymous = max(self.anonymous, int(fields["RssAnon"].split()[0]) // 1024)
 
 
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        print(json.dumps(connect(*options.run, options.dbcache, options.threads)))
+        print(json.dumps(connect(options.run[0], options.run[1], options.dbcache, options.threads)))
         return
     chains = {
         f"{count:,} coins": growth_chain(options.folder, count, options.blocks)

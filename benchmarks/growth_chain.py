@@ -1,6 +1,6 @@
 """A chain with a set of unspent coins of any size, and full blocks that spend random ones of them.
 
-On regtest. Coinbases come first, then blocks whose one transaction splits a coinbase into 25,000 coins. They are
+On regtest. Coinbases come first, then blocks that split one into 25,000 coins, 25 to a transaction. They are
 connected by the chain itself into a data folder, which is kept; every measurement starts from a copy of it. The blocks
 to be measured, filled to the weight limit, lie beside it in block-file format: each of their transactions spends a coin
 picked at random from the whole set and one that these blocks made themselves, and makes two.
@@ -20,8 +20,9 @@ from chain.primitives.transaction import Transaction, TxOut
 from chain.primitives.types import Amount, OutPoint
 from tests.support.signing import Lock, Spendable, spend
 
-FORMAT = 1  #: part of the names: raise it when the chain changes
-COINS_PER_SPLIT = 25_000  #: about the most whose outputs fit into a block
+FORMAT = 2  #: part of the names: raise it when the chain changes
+COINS_PER_TRANSACTION = 25  #: few, so that the keys are spread as those of a real set are
+TRANSACTIONS_PER_BLOCK = 1000
 MATURITY = 100
 _RESERVED_WEIGHT = 4_000  # for header and coinbase
 
@@ -53,19 +54,28 @@ class GrowthBuilder(ChainBuilder):
     def make_old_coins(self) -> None:
         """The blocks up to the measured ones."""
         owner = self.locks["p2wpkh"][0]
-        splits = -(-self.count // COINS_PER_SPLIT)
-        funding = [self.add_block([], owner) for _ in range(splits)]
+        per_block = COINS_PER_TRANSACTION * TRANSACTIONS_PER_BLOCK
+        blocks = -(-self.count // per_block)
+        funding = [self.add_block([], owner) for _ in range(blocks)]
         for _ in range(MATURITY):
             self.add_block([], owner)
         for number, coinbase in enumerate(funding):
-            first = number * COINS_PER_SPLIT
-            size = min(COINS_PER_SPLIT, self.count - first)
+            height = self.height + 1
+            value = coinbase.values[0] // per_block
             coin = pack_coin(coinbase.values[0], owner.script, number + 1, True)
-            value = coinbase.values[0] // size
-            outputs = [TxOut(Amount(value), self.old_lock(first + i).script) for i in range(size)]
-            tx = spend([Spendable(coinbase.outpoint(0), coin, owner)], outputs)
-            self.add_block([tx], owner)
-            self.splits.append((tx.txid, value, self.height))
+            share = TxOut(Amount(value * COINS_PER_TRANSACTION), owner.script)
+            first = spend([Spendable(coinbase.outpoint(0), coin, owner)], [share] * TRANSACTIONS_PER_BLOCK)
+            coin = pack_coin(share.value, owner.script, height, False)
+            made = [first]
+            for index in range(TRANSACTIONS_PER_BLOCK):
+                start = COINS_PER_TRANSACTION * len(self.splits)
+                if start >= self.count:
+                    break
+                locks = map(self.old_lock, range(start, start + COINS_PER_TRANSACTION))
+                outputs = [TxOut(Amount(value), lock.script) for lock in locks]
+                made.append(spend([Spendable(first.outpoint(index), coin, owner)], outputs))
+                self.splits.append((made[-1].txid, value, height))
+            self.add_block(made, owner)
 
     def take_old(self) -> Spendable:
         """A random old coin that was not taken before."""
@@ -74,12 +84,10 @@ class GrowthBuilder(ChainBuilder):
             if number not in self._used:
                 break
         self._used.add(number)
-        txid, value, height = self.splits[number // COINS_PER_SPLIT]
+        txid, value, height = self.splits[number // COINS_PER_TRANSACTION]
         lock = self.old_lock(number)
-        index = number % COINS_PER_SPLIT
-        return Spendable(
-            OutPoint(txid + index.to_bytes(4, "little")), pack_coin(value, lock.script, height, False), lock
-        )
+        outpoint = OutPoint(txid + (number % COINS_PER_TRANSACTION).to_bytes(4, "little"))
+        return Spendable(outpoint, pack_coin(value, lock.script, height, False), lock)
 
     def full_block(self) -> None:
         """A block of spends up to the weight limit."""

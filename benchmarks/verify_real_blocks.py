@@ -67,7 +67,7 @@ def kernel_verifier(spends: Spends) -> Callable[[], None]:
     import pbk
     import pbk.capi.bindings as capi
 
-    prepared: list[tuple[Any, Any, list[tuple[Any, int]]]] = []
+    prepared: list[tuple[Any, Any, Any]] = []
     for tx, coins in spends:
         outputs = [pbk.TransactionOutput(pbk.ScriptPubkey(coin_script(coin)), coin_value(coin)) for coin in coins]
         pointers = (ctypes.POINTER(capi.btck_TransactionOutput) * len(outputs))(*[o._as_parameter_ for o in outputs])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import lmdb
 
@@ -32,12 +34,17 @@ from chain.storage.layout import (
     POSITION,
     IndexRecord,
 )
+from chain.storage.mapped_pages import KEPT_LOOKUPS, MappedPages
 from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
 
 #: Address space, not disk, but for Windows, which sets the file to this size at once. Doubled whenever it is full.
 INITIAL_MAP_SIZE = 1 << (30 if sys.platform == "win32" else 34)
 
 LOCK_FILE = "lock.mdb"
+
+Key = TypeVar("Key", bound=bytes)
+
+_COINS_READ = 500_000  # in order: 40 MB of pages
 
 
 class ChainStore:
@@ -68,6 +75,7 @@ class ChainStore:
             self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
             pad_file(path / DATA_FILE, (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
             self._env.set_mapsize(max(map_size, self._env.info()["map_size"]))
+            self._pages = MappedPages(path / DATA_FILE)
             self._meta = self._env.open_db(META_DB)
             self._index = self._env.open_db(INDEX_DB)
             self._coins = self._env.open_db(COINS_DB)
@@ -113,7 +121,11 @@ class ChainStore:
         try:
             with self._env.begin(self._coins) as txn:
                 get = txn.get
-                return {op: PackedCoin(coin) for op in sorted(outpoints) if (coin := get(op)) is not None}
+                found: dict[OutPoint, PackedCoin] = {}
+                for some in _parts(sorted(outpoints)):
+                    found.update({op: PackedCoin(coin) for op in some if (coin := get(op)) is not None})
+                    self._pages.touched(len(some))
+                return found
         except lmdb.Error as error:
             raise storage_fault(error, "reading", self.path) from error
 
@@ -122,7 +134,9 @@ class ChainStore:
         self._iterators += 1
         try:
             with self._env.begin(self._coins) as txn, txn.cursor() as cursor:
-                for outpoint, coin in cursor.iternext(keys=True, values=True):
+                for number, (outpoint, coin) in enumerate(cursor.iternext(keys=True, values=True)):
+                    if not number % _COINS_READ:
+                        self._pages.touched(KEPT_LOOKUPS)
                     yield OutPoint(outpoint), PackedCoin(coin)
         except lmdb.Error as error:
             raise storage_fault(error, "reading", self.path) from error
@@ -188,17 +202,12 @@ class ChainStore:
         then nothing was.
         """
         deletions = sorted(deleted)
-        coins = sorted(added.items())
+        coins = sorted(added)
         records = sorted(index.items())
         while True:
             try:
                 with self._env.begin(write=True) as txn:
-                    with txn.cursor(self._coins) as cursor:
-                        for outpoint in deletions:
-                            if cursor.set_key(outpoint):
-                                cursor.delete()
-                        if coins:
-                            cursor.putmulti(coins)
+                    self._write_coins(txn, deletions, coins, added)
                     if records:
                         with txn.cursor(self._index) as cursor:
                             cursor.putmulti(records)
@@ -210,6 +219,27 @@ class ChainStore:
                 self._grow()
             except lmdb.Error as error:
                 raise storage_fault(error, "writing", self.path) from error
+
+    def _write_coins(
+        self,
+        txn: lmdb.Transaction,
+        deletions: Sequence[bytes],
+        additions: Sequence[OutPoint],
+        coins: Mapping[OutPoint, PackedCoin],
+    ) -> None:
+        """One sweep through the keys, part by part, deletions first in each: every page is visited once."""
+        database, begin = self._coins, 0
+        for part in [*_parts(additions), ()]:
+            end = bisect_right(deletions, part[-1], begin) if part else len(deletions)
+            for some in _parts(deletions[begin:end]):
+                for outpoint in some:
+                    txn.delete(outpoint, db=database)
+                self._pages.touched(len(some))
+            begin = end
+            if part:
+                with txn.cursor(database) as cursor:
+                    cursor.putmulti([(outpoint, coins[outpoint]) for outpoint in part])
+                self._pages.touched(len(part))
 
     @property
     def snapshot_validated(self) -> BlockHash | None:
@@ -260,6 +290,7 @@ class ChainStore:
             raise LocalFault(f"{self.path} has to grow while all coins are being read: start again")
         try:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
+            self._pages.moved()
         except lmdb.Error as error:
             raise storage_fault(error, "growing", self.path) from error
 
@@ -361,6 +392,12 @@ def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
     (fresh / DATA_FILE).replace(path / DATA_FILE)
     shutil.rmtree(fresh, ignore_errors=True)
     return _verify(path, without_coins=False)
+
+
+def _parts(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Consecutive pieces that touch few enough pages to keep them mapped."""
+    for start in range(0, len(keys), KEPT_LOOKUPS):
+        yield keys[start : start + KEPT_LOOKUPS]
 
 
 def pad_file(path: Path, size: int) -> None:
