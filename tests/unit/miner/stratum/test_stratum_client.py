@@ -88,6 +88,7 @@ class Wire:
         events = self.call("mining.notify", *example_job(number, **changes).notify(clean))
         assert len(events) == 1
         assert isinstance(events[0], NewWork)
+        assert isinstance(events[0].work, Work)
         return events[0].work
 
 
@@ -214,6 +215,7 @@ def test_shares_count_until_clean_jobs() -> None:
     second[1] = example_job(1).notify(True)[1]  # the same parent
     [event] = wire.call("mining.notify", *second)
     assert isinstance(event, NewWork)
+    assert isinstance(event.work, Work)
     assert (event.clean, event.work.notify.prev_hash) == (False, parent)
     assert isinstance(wire.client.submit(first, bytes(4), 1_700_000_001, 1, 0x20000000), int)
     wire.notify(3, clean=True)
@@ -226,6 +228,7 @@ def test_a_new_parent_makes_old_jobs_stale_whatever_the_pool_says() -> None:
     first = wire.notify(1)
     [event] = wire.call("mining.notify", *example_job(2).notify(clean=False))
     assert isinstance(event, NewWork)
+    assert isinstance(event.work, Work)
     assert event.clean
     assert wire.client.submit(first, bytes(4), 1_700_000_001, 1, 0x20000000) is Unsent.STALE
 
@@ -247,6 +250,7 @@ def test_only_so_many_jobs_are_kept() -> None:
         fields[0] = f"j{number}"
         [event] = wire.call("mining.notify", *fields)
         assert isinstance(event, NewWork)
+        assert isinstance(event.work, Work)
         works.append(event.work)
     verdicts = [wire.client.submit(work, bytes(4), 1_700_000_001, 1, 0x20000000) for work in works]
     assert [isinstance(verdict, int) for verdict in verdicts] == [False] * 36 + [True] * 64
@@ -294,6 +298,7 @@ def test_a_new_version_mask_is_in_force_at_once() -> None:
     old = wire.notify(1)
     [event] = wire.call("mining.set_version_mask", "00006000")
     assert isinstance(event, NewWork)
+    assert isinstance(event.work, Work)
     assert (event.work.version_mask, event.clean) == (0x6000, False)
     assert wire.call("mining.set_version_mask", "00006000") == []
     assert wire.client.submit(old, bytes(4), 1_700_000_001, 1, 0x20000000 | 1 << 20) is Unsent.STALE
@@ -301,6 +306,7 @@ def test_a_new_version_mask_is_in_force_at_once() -> None:
     assert wire.collect()[0]["params"][5] == "00002000"
     [event] = wire.call("mining.set_version_mask", "ffffffff")
     assert isinstance(event, NewWork)
+    assert isinstance(event.work, Work)
     assert event.work.version_mask == 0x1FFFE000  # never more than asked for
 
 

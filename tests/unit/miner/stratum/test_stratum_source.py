@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -28,7 +29,7 @@ from miner.work.stratum.client import ClientOptions
 from miner.work.stratum.messages import Rejection
 from miner.work.stratum.source import StratumSource
 from tests.support import stratum_server
-from tests.support.stratum_server import PASSWORD, USER, Hostility, Pool, StratumServer
+from tests.support.stratum_server import PASSWORD, USER, Hostility, Pool, Server, StratumServer
 
 TIMEOUT_S = 20
 EASY = 2**-26  # 64 hashes a share, for hashlib
@@ -66,7 +67,7 @@ class Harness:
         return self.source.pools()[index]
 
 
-def play(harness: Callable[[], Harness], scenario: Callable[[Harness], Awaitable[None]], *pools: StratumServer) -> None:
+def play(harness: Callable[[], Harness], scenario: Callable[[Harness], Awaitable[None]], *pools: Server[Any]) -> None:
     """Start the pools, run the scenario against a running source, and leave nothing behind."""
 
     async def run() -> None:
