@@ -8,43 +8,71 @@ import functools
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ParamSpec
 
 from chain.primitives.errors import UserError
 from chain.primitives.types import hash_to_hex
+from miner.api.service import ApiOptions, HttpOptions, Servers
+from miner.cpu.idle import watch_idle
 from miner.device import HashDevice
+from miner.energy.monitor import EnergyMonitor, EnergyOptions
 from miner.scheduler import Scheduler
 from miner.screen import Display
 from miner.share import Finding, Share
-from miner.telemetry import Report, Telemetry
+from miner.status import Status, StatusMonitor
+from miner.telemetry import Telemetry
 from miner.work.job import Job
-from miner.work.source import SourceFactory, Submission
+from miner.work.source import PoolControl, SourceFactory, Submission
 
 P = ParamSpec("P")
 
+_GOODBYE_S = 0.2  # for the answer to `quit` to leave
 _SHARE_QUEUE = 1000  #: blocks and shares waiting for submission; only an instant network comes near
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiningOptions:
     """What a run needs. `source`: makes where work comes from; `max_blocks`: stop after that many accepted; `pace_s`:
-    least time between two blocks of a node (a pool sets its own)."""
+    least time between two blocks of a node (a pool sets its own); `network`, `version`: as shown; `idle_load`: percent
+    of the processor that others may use before its cores rest, None: they never do."""
 
     source: SourceFactory
     max_blocks: int | None = None
     pace_s: float = 0.0
+    network: str = ""
+    version: str = ""
+    energy: EnergyOptions = field(default_factory=EnergyOptions)
+    http: HttpOptions | None = None
+    api: ApiOptions | None = None
+    idle_load: float | None = None
 
 
-async def run_miner(options: MiningOptions, devices: Sequence[HashDevice], display: Display) -> Report:
-    """Mine until interrupted or done; the final counts. Raises UserError for what waiting cannot mend."""
-    return await _Run(options, devices, display).run()
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run stood at its end, and whether it was asked to start anew."""
+
+    status: Status
+    restart: bool
+
+
+async def run_miner(options: MiningOptions, devices: Sequence[HashDevice], display: Display) -> Outcome:
+    """Mine until interrupted or done. Raises UserError for what waiting cannot mend, before anything has started where
+    a port is in use."""
+    servers = Servers(options.http, options.api)
+    try:
+        return await _Run(options, devices, display, servers).run()
+    finally:
+        await servers.close()
 
 
 class _Run:
-    def __init__(self, options: MiningOptions, devices: Sequence[HashDevice], display: Display) -> None:
+    def __init__(
+        self, options: MiningOptions, devices: Sequence[HashDevice], display: Display, servers: Servers
+    ) -> None:
         self._options = options
         self._display = display
+        self._servers = servers
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._failure: str | None = None
@@ -57,7 +85,7 @@ class _Run:
             self._from_thread(self._device_failed),
             self._from_thread(self._device_warned),
         )
-        self._source = options.source(on_job=self._take_job, on_message=display.message)
+        self._source = options.source(on_job=self._take_job, on_message=self._say)
         self._telemetry.pools = self._source.pools
         self._source.hash_rate = self._telemetry.rate
         self._blocks = 0  # accepted
@@ -65,18 +93,31 @@ class _Run:
         self._in_submission: set[bytes] = set()  # parents of blocks that the node has not answered yet
         self._next_start = 0.0  # when the pace allows the next job
         self._held_job: asyncio.TimerHandle | None = None
+        self._restart = False
+        self._pauses: dict[str, set[str]] = {}  # by device: who wants it paused
+        self._monitor = StatusMonitor(
+            self._telemetry,
+            EnergyMonitor(options.energy),
+            network=options.network,
+            version=options.version,
+            node=lambda: getattr(self._source, "node", None),  # pools have their own reports
+        )
 
-    async def run(self) -> Report:
+    async def run(self) -> Outcome:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._stop.set)
+        await self._servers.start(self._monitor, self, self._say)
         self._scheduler.start()
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._source.run()),
                     *(group.create_task(self._submit_shares()) for _ in range(self._source.parallel_submissions)),
-                    group.create_task(self._display.run(self._telemetry)),
+                    group.create_task(self._display.run(self._monitor)),
+                    group.create_task(self._monitor.run()),
                 ]
+                if self._options.idle_load is not None:
+                    tasks.append(group.create_task(watch_idle(self._options.idle_load, self._rest)))
                 await self._stop.wait()
                 for task in tasks:
                     task.cancel()
@@ -85,16 +126,72 @@ class _Run:
         finally:
             if self._held_job is not None:
                 self._held_job.cancel()
+            await self._servers.close()
             await asyncio.to_thread(self._scheduler.stop)
             await self._source.close()
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.remove_signal_handler(number)
         if self._failure is not None:
             raise UserError(self._failure)
-        return self._telemetry.report()
+        return Outcome(self._monitor.status(), self._restart)
+
+    # --- what the outside may ask for (RunControl) ---
+
+    @property
+    def pools(self) -> PoolControl | None:
+        """How to change the pools; None where work comes from nodes."""
+        return self._source.pool_control
+
+    def pause_device(self, name: str) -> None:
+        """No work for this device until it is resumed."""
+        self._pause(name, "user")
+        self._say(f"{name} paused")
+
+    def resume_device(self, name: str) -> None:
+        """Work again for it, unless it rests for another reason."""
+        self._resume(name, "user")
+        self._say(f"{name} resumed")
+
+    def quit(self) -> None:
+        """End the run as Ctrl-C does, when whoever asked has the answer."""
+        self._loop.call_later(_GOODBYE_S, self._stop.set)
+
+    def restart(self) -> None:
+        """End the run and start the program anew."""
+        self._restart = True
+        self.quit()
+
+    def _pause(self, name: str, who: str) -> None:
+        self._pauses.setdefault(name, set()).add(who)
+        self._scheduler.pause(name)
+
+    def _resume(self, name: str, who: str) -> None:
+        reasons = self._pauses.setdefault(name, set())
+        reasons.discard(who)
+        if not reasons:
+            self._scheduler.resume(name)
+
+    def _rest(self, reason: str | None) -> None:
+        """Idle mode: the processor's cores rest, or go on."""
+        self._monitor.idle = reason
+        for device in self._scheduler.devices:
+            if device.kind != "cpu":
+                continue
+            if reason is not None:
+                self._pause(device.name, "idle")
+            elif "idle" in self._pauses.get(device.name, ()):
+                self._resume(device.name, "idle")
+        self._say("the processor is left alone again: mining goes on" if reason is None else f"resting: {reason}")
+
+    # --- the course of work ---
+
+    def _say(self, text: str) -> None:
+        self._monitor.message(text)
+        self._display.message(text)
 
     def _take_job(self, job: Job | None) -> None:
         """Hand the job to the devices, when the pace allows; a second block on one parent would only be stale."""
+        self._monitor.new_job(job)
         if job is not None and job.prev_hash in self._in_submission:
             return
         if self._held_job is not None:
@@ -147,21 +244,21 @@ class _Run:
             self._telemetry.accepted(share)
             if share.finding is Finding.BLOCK:
                 self._blocks += 1
-                self._display.message(f"{what} accepted: {which}")
+                self._say(f"{what} accepted: {which}")
         elif answer.stale:
             self._telemetry.stale(share)
             if not said:
-                self._display.message(f"{what} came too late ({answer.reason}): {which}")
+                self._say(f"{what} came too late ({answer.reason}): {which}")
         else:
             self._telemetry.rejected(answer.reason or "no reason given", share)
             if not said:
-                self._display.message(f"{what} rejected ({answer.reason}): {which}")
+                self._say(f"{what} rejected ({answer.reason}): {which}")
 
     def _device_warned(self, device: HashDevice, text: str) -> None:
-        self._display.message(f"{device.name} {text}")
+        self._say(f"{device.name} {text}")
 
     def _device_failed(self, device: HashDevice, reason: str, any_left: bool) -> None:
-        self._display.message(f"{device.name} retired: {reason}")
+        self._say(f"{device.name} retired: {reason}")
         if not any_left:
             self._failure = f"no device left to mine with; the last, {device.name}, failed: {reason}"
             self._stop.set()

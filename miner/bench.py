@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import usable_cores
-from miner.device import NONCE_SPACE, HashDevice, HashJob
+from miner.device import NONCE_SPACE, DeviceError, HashDevice, HashJob
 from miner.kernels.reference import ReferenceDevice
 from miner.kernels.variant import Variant
 
 Clock: TypeAlias = Callable[[], float]
 
 _ROUND_S = 0.5
+_RUNS_KEPT = 50  # of each row
 
 
 def cpu_set(variant: Variant, versions: int, threads: int) -> list[CpuDevice]:
@@ -28,7 +31,7 @@ def cpu_set(variant: Variant, versions: int, threads: int) -> list[CpuDevice]:
 
 
 def measure(devices: Sequence[HashDevice], versions: int, duration_s: float, clock: Clock = time.perf_counter) -> float:
-    """Hashes a second of all devices together over about `duration_s`, on jobs that nothing solves.
+    """Hashes a second of all devices together over about `duration_s`, on jobs that nothing solves. Raises DeviceError.
 
     The best of several rounds of half a second: on a machine with other work, the median measures the other work. With
     `clock` time.thread_time the seconds are those that each thread got of its processor, whatever else runs.
@@ -49,6 +52,7 @@ def _round(devices: Sequence[HashDevice], versions: int, duration_s: float, cloc
     done = [0] * len(devices)
     began = [0.0] * len(devices)
     ended = [0.0] * len(devices)
+    failures: list[DeviceError] = []
     ready = threading.Barrier(len(devices) + 1)
 
     def expired() -> bool:
@@ -56,23 +60,45 @@ def _round(devices: Sequence[HashDevice], versions: int, duration_s: float, cloc
 
     def work(index: int, device: HashDevice) -> None:
         job = HashJob(bytes([index % 256]) * 80, tuple(range(1, versions + 1)), 0)
-        device.open()
-        device.search(job, 0, 4096 // versions + 1)
-        ready.wait()
-        ready.wait()
-        began[index] = clock()
-        done[index] = device.search(job, 0, NONCE_SPACE, expired).done
-        ended[index] = clock()
+        try:
+            device.open()
+            try:
+                device.search(job, 0, 4096 // versions + 1)
+                ready.wait()
+                ready.wait()
+                began[index] = clock()
+                result = device.search(job, 0, NONCE_SPACE, expired)
+                done[index] = result.hashes if result.hashes is not None else result.done * versions
+                ended[index] = clock()
+            finally:
+                device.close()
+        except threading.BrokenBarrierError:
+            return  # another device failed
+        except DeviceError as error:
+            failures.append(error)
+            ready.abort()
 
     threads = [threading.Thread(target=work, args=(index, device), daemon=True) for index, device in enumerate(devices)]
     for thread in threads:
         thread.start()
-    ready.wait()
-    deadline = time.perf_counter() + duration_s
-    ready.wait()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        ready.wait()
+        deadline = time.perf_counter() + duration_s
+        ready.wait()
     for thread in threads:
         thread.join()
-    return sum(count * versions / (end - begin) for count, begin, end in zip(done, began, ended, strict=True))
+    if failures:
+        raise failures[0]
+    return sum(count / (end - begin) for count, begin, end in zip(done, began, ended, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One row: hashes a second; `threads`: of the processor, None for other devices."""
+
+    name: str
+    rate: float
+    threads: int | None
 
 
 class History:
@@ -81,17 +107,15 @@ class History:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> dict[str, float]:
-        """Rates by row name; empty when there are none or the file is damaged."""
-        try:
-            entries = json.loads(self._path.read_text())
-            return {str(name): float(rate) for name, rate in entries.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
+    def rates(self, name: str) -> list[float]:
+        """What a row came to in earlier runs, the last one last."""
+        return self._load().get(name, [])
 
     def save(self, rates: dict[str, float]) -> None:
-        """Merge these in; a folder that cannot be written loses only the comparison."""
-        merged = self.load() | rates
+        """Add these; a folder that cannot be written loses only the comparison."""
+        merged = self._load()
+        for name, rate in rates.items():
+            merged[name] = [*merged.get(name, []), rate][-_RUNS_KEPT:]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
@@ -99,3 +123,13 @@ class History:
             temporary.replace(self._path)
         except OSError:
             return
+
+    def _load(self) -> dict[str, list[float]]:
+        """Empty when there are none or the file is damaged; a single number is a run of before lists were kept."""
+        try:
+            entries = json.loads(self._path.read_text())
+            lists = {str(name): rates if isinstance(rates, list) else [rates] for name, rates in entries.items()}
+            loaded = {name: [float(rate) for rate in rates] for name, rates in lists.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+        return {name: rates for name, rates in loaded.items() if rates and min(rates) > 0}

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import sys
 
-from miner.telemetry import Telemetry
+from miner.status import StatusMonitor
 
 _INTERVAL_S = 0.5
 
 
 class JsonDisplay:
-    """Every line is one object: the fields of `miner.telemetry.Report` twice a second, or {"message": TEXT}."""
+    """Every line is one object: a picture of the run twice a second (`miner.status.Status.as_dict`: the fields of
+    `miner.telemetry.Report` and more), or {"message": TEXT}."""
 
     def message(self, text: str) -> None:
         self._write({"message": text})
 
-    async def run(self, telemetry: Telemetry) -> None:
+    async def run(self, monitor: StatusMonitor) -> None:
         try:
             while True:
-                self._write(dataclasses.asdict(telemetry.report()))
+                self._write(monitor.status().as_dict())
                 await asyncio.sleep(_INTERVAL_S)
         finally:
-            self._write(dataclasses.asdict(telemetry.report()))
+            self._write(monitor.status().as_dict())
 
     def _write(self, line: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(line) + "\n")

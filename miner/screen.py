@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -12,8 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from miner.device import DeviceDetails
+from miner.energy.monitor import EnergyReport
+from miner.energy.outlook import describe
 from miner.hashrate import format_rate
-from miner.telemetry import Report, Telemetry
+from miner.status import Status, StatusMonitor, hottest
+from miner.telemetry import DeviceReport
 from miner.work.source import PoolReport
 
 _REFRESH_S = 0.25
@@ -27,7 +33,7 @@ class Display(Protocol):
     def message(self, text: str) -> None:
         """One line: a block, a lost node, a failed device."""
 
-    async def run(self, telemetry: Telemetry) -> None:
+    async def run(self, monitor: StatusMonitor) -> None:
         """Show the counters until cancelled."""
 
 
@@ -41,10 +47,10 @@ class LogDisplay:
     def message(self, text: str) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, highlight=False, soft_wrap=True)
 
-    async def run(self, telemetry: Telemetry) -> None:
+    async def run(self, monitor: StatusMonitor) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            self.message(status_line(telemetry.report()))
+            self.message(status_line(monitor.status()))
 
 
 class LiveDisplay:
@@ -58,38 +64,30 @@ class LiveDisplay:
     def message(self, text: str) -> None:
         self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")
 
-    async def run(self, telemetry: Telemetry) -> None:
+    async def run(self, monitor: StatusMonitor) -> None:
         with Live(console=self._console, auto_refresh=False, transient=False) as live:
             try:
                 while True:
-                    live.update(self.render(telemetry.report()), refresh=True)
+                    live.update(self.render(monitor.status()), refresh=True)
                     await asyncio.sleep(_REFRESH_S)
             finally:
-                live.update(self.render(telemetry.report()), refresh=True)
+                live.update(self.render(monitor.status()), refresh=True)
 
-    def render(self, report: Report) -> Group:
+    def render(self, status: Status) -> Group:
         """The whole screen for one moment."""
+        report = status.report
         table = Table(title=Text(self._title), title_justify="left", title_style="bold")
+        columns = [column for column in _COLUMNS if any(column.text(device) for device in report.devices)]
         table.add_column("device")
-        for heading in ("hash rate", "average", "shares", "errors"):
-            table.add_column(heading, justify="right")
+        for column in columns:
+            table.add_column(column.heading, justify="right")
         table.add_column("state")
         for device in report.devices:
-            table.add_row(
-                device.name,
-                format_rate(device.rate),
-                format_rate(device.average),
-                str(device.shares),
-                str(device.hardware_errors),
-                Text(device.failure, style="red")
-                if device.failure
-                else "mining"
-                if report.height is not None
-                else "waiting",
-            )
+            table.add_row(device.name, *(column.text(device) for column in columns), _state(device, status))
         if len(report.devices) > 1:
             table.add_section()
-            table.add_row("all", format_rate(report.rate), format_rate(report.average), "", "", "")
+            totals = {"hash rate": format_rate(report.rate), "average": format_rate(report.average)}
+            table.add_row("all", *(totals.get(column.heading, "") for column in columns), "")
         lines = [pool_line(pool) for pool in report.pools]
         lines += [
             f"height {report.height if report.height is not None else '-'}   accepted {report.accepted}"
@@ -101,16 +99,85 @@ class LiveDisplay:
                 f"by shares {format_rate(report.estimate.rate)}"
                 f" (95 %: {format_rate(report.estimate.low)} to {format_rate(report.estimate.high)})"
             )
+        if status.energy is not None:
+            lines += energy_lines(status.energy)
+        if status.outlook is not None:
+            lines.append(f"at this rate {describe(status.outlook)}")
         return Group(table, Text("\n".join([*lines, *self._messages])))
 
 
-def status_line(report: Report) -> str:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One of the device table; shown where any device has something to say in it."""
+
+    heading: str
+    text: Callable[[DeviceReport], str]
+
+
+def _from_details(text: Callable[[DeviceDetails], str]) -> Callable[[DeviceReport], str]:
+    return lambda device: "" if device.details is None else text(device.details)
+
+
+def _temperature(device: DeviceReport) -> str:
+    degrees = hottest(device)
+    return "" if degrees is None else f"{degrees:.0f} °C"
+
+
+def _fans(details: DeviceDetails) -> str:
+    return ", ".join(f"{fan.rpm:.0f} rpm" for fan in details.fans if fan.rpm is not None)
+
+
+def _efficiency(device: DeviceReport) -> str:
+    watts = None if device.details is None else device.details.watts
+    return format_efficiency(watts / device.rate * 1e12) if watts is not None and device.rate > 0 else ""
+
+
+_COLUMNS = (
+    _Column("hash rate", lambda device: format_rate(device.rate)),
+    _Column("average", lambda device: format_rate(device.average)),
+    _Column("shares", lambda device: str(device.shares)),
+    _Column("errors", lambda device: str(device.hardware_errors)),
+    _Column("hottest", _temperature),
+    _Column("fan", _from_details(_fans)),
+    _Column("power", _from_details(lambda details: "" if details.watts is None else f"{details.watts:.1f} W")),
+    _Column("energy", _efficiency),
+)
+
+
+def _state(device: DeviceReport, status: Status) -> Text:
+    if device.failure:
+        return Text(device.failure, style="red")
+    if device.paused:
+        return Text(f"resting: {status.idle}" if status.idle and device.kind == "cpu" else "paused", style="yellow")
+    own = device.details.state if device.details is not None else ""
+    return Text(own or ("mining" if status.report.height is not None else "waiting"))
+
+
+def energy_lines(energy: EnergyReport) -> list[str]:
+    """What is drawn, what it yields and costs, and what is wrong with the sensors."""
+    lines = []
+    if energy.watts is not None:
+        parts = [f"power {energy.watts:.1f} W{'' if energy.complete else ' (not all devices)'}"]
+        if energy.joules_per_th is not None:
+            parts.append(format_efficiency(energy.joules_per_th))
+        if energy.cost_per_day is not None:
+            parts.append(f"{energy.cost_per_day:.2f} {energy.currency}".rstrip() + " a day")
+        sources = dict.fromkeys(entry.source for entry in energy.power if entry.watts is not None)
+        lines.append(f"{'   '.join(parts)}   ({', '.join(sources)})")
+    return lines + energy.problems
+
+
+def status_line(status: Status) -> str:
     """One line of counters."""
-    return (
+    report = status.report
+    line = (
         f"{format_rate(report.rate)}, height {report.height if report.height is not None else '-'},"
         f" accepted {report.accepted}, rejected {sum(report.rejected.values())}, stale {report.stale},"
         f" best share {format_difficulty(report.best_difficulty)}, up {format_duration(report.uptime_s)}"
     )
+    if status.energy is not None and status.energy.watts is not None:
+        line += f", {status.energy.watts:.1f} W"
+    return line
 
 
 def pool_line(pool: PoolReport) -> str:
@@ -122,8 +189,9 @@ def pool_line(pool: PoolReport) -> str:
     return " ".join([f"{line} stale {pool.stale}", *(f"{name} {count}" for name, count in extras.items() if count)])
 
 
-def summary(report: Report) -> str:
+def summary(status: Status) -> str:
     """What a run came to, for its end."""
+    report = status.report
     what = "share" if report.pools else "block"
     lines = [
         f"mined {report.accepted} {what}{'' if report.accepted == 1 else 's'} in {format_duration(report.uptime_s)}:"
@@ -132,7 +200,17 @@ def summary(report: Report) -> str:
     ]
     lines += [f"  rejected {count} times: {reason}" for reason, count in sorted(report.rejected.items())]
     lines += [f"  {pool_line(pool)}" for pool in report.pools]
+    energy = status.energy
+    if energy is not None and energy.joules > 0:
+        lines.append(f"  {energy.joules / 3.6e6:.3g} kWh{'' if energy.complete else ', not of all devices'}")
     return "\n".join(lines)
+
+
+def format_efficiency(joules_per_th: float) -> str:
+    """Joules for 10^12 hashes; for 10^6 where that is the scale."""
+    if joules_per_th >= 1e5:
+        return f"{joules_per_th / 1e6:.3g} J/MH"
+    return f"{joules_per_th:.1f} J/TH"
 
 
 def format_difficulty(difficulty: float) -> str:

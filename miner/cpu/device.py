@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from miner.cpu.idle import lowest_priority
 from miner.cpu.kernels import load_search
 from miner.device import Candidate, DeviceDetails, HashJob, SearchResult, never
 from miner.kernels.layout import SCRATCH_WORDS_PER_LANE
@@ -22,15 +23,24 @@ _FIRST_SLICE_HASHES = 1 << 14
 
 class CpuDevice:
     """HashDevice over a compiled kernel, pinned to one logical processor (`core`; None leaves the thread where the
-    system puts it)."""
+    system puts it). `yielding`: in the lowest scheduling class."""
 
     kind = "cpu"
 
-    def __init__(self, name: str, variant: Variant, preferred_versions: int = 1, core: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        variant: Variant,
+        preferred_versions: int = 1,
+        core: int | None = None,
+        *,
+        yielding: bool = False,
+    ) -> None:
         self.name = name
         self.variant = variant
         self.preferred_versions = preferred_versions
         self.core = core
+        self.yielding = yielding
         self._search = load_search(variant)
         self._scratch = aligned_words(SCRATCH_WORDS_PER_LANE * variant.width)
         self._found = np.zeros(0, dtype=np.uint64)
@@ -43,6 +53,8 @@ class CpuDevice:
         if self.core is not None and hasattr(os, "sched_setaffinity"):
             with contextlib.suppress(OSError):  # a core taken away since start
                 os.sched_setaffinity(0, {self.core})
+        if self.yielding:
+            lowest_priority()
 
     def idle(self) -> None:
         """Nothing to look after."""

@@ -6,10 +6,14 @@ import io
 
 from rich.console import Console
 
+from miner.energy.monitor import EnergyReport
 from miner.kernels.reference import ReferenceDevice
 from miner.screen import LiveDisplay, LogDisplay, format_difficulty, format_duration, pool_line, status_line, summary
-from miner.telemetry import Telemetry
+from miner.status import NetworkReport, Status
+from miner.telemetry import Report, Telemetry
 from miner.work.source import PoolReport
+from tests.support.miner_status import board, core
+from tests.support.miner_status import status as full_status
 
 
 def counters() -> Telemetry:
@@ -27,11 +31,16 @@ def counters() -> Telemetry:
     return telemetry
 
 
+def bare(report: Report) -> Status:
+    """The status of a run of which only the counters are known."""
+    return Status("1", 0.0, NetworkReport("dev", report.height, None, None, None, None), report, None, None, None)
+
+
 def test_live_screen_shows_every_device_and_count() -> None:
     console = Console(file=io.StringIO(), width=120, record=True)
     display = LiveDisplay(console, "title [/]")
     display.message("block 6 accepted: [x]")
-    console.print(display.render(counters().report()))
+    console.print(display.render(bare(counters().report())))
     shown = console.export_text()
     for text in (
         "cpu0",
@@ -50,10 +59,10 @@ def test_log_lines_and_summary() -> None:
     console = Console(file=io.StringIO(), width=40, record=True)
     LogDisplay(console).message("node [1] lost, and a line longer than the console is wide")
     assert "node [1] lost, and a line longer than the console is wide\n" in console.export_text()
-    report = counters().report()
-    assert "height 7, accepted 1, rejected 2, stale 1" in status_line(report)
-    assert "mined 1 block in 0:00:" in summary(report)
-    assert "rejected 2 times: high-hash" in summary(report)
+    status = bare(counters().report())
+    assert "height 7, accepted 1, rejected 2, stale 1" in status_line(status)
+    assert "mined 1 block in 0:00:" in summary(status)
+    assert "rejected 2 times: high-hash" in summary(status)
 
 
 def test_pools_are_listed_with_their_counts() -> None:
@@ -78,12 +87,46 @@ def test_pools_are_listed_with_their_counts() -> None:
         " stale 2 duplicate 1 bad jobs 4"
     )
     assert pool_line(pool) == line
-    text = summary(telemetry.report())
+    text = summary(bare(telemetry.report()))
     assert "mined 1 share in" in text
     assert line in text
     console = Console(file=io.StringIO(), width=200, record=True)
-    console.print(LiveDisplay(console, "title").render(telemetry.report()))
+    console.print(LiveDisplay(console, "title").render(bare(telemetry.report())))
     assert line in console.export_text()
+
+
+def shown(status: Status, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(LiveDisplay(console, "title").render(status))
+    return console.export_text()
+
+
+def test_what_boards_draw_and_how_warm_they_are() -> None:
+    text = shown(full_status())
+    for part in (
+        "62 °C",
+        "4200 rpm",
+        "15.0 W",
+        "15.0 J/TH",
+        "running",
+        "power 80.0 W   80.0 J/TH   0.58 EUR a day   (RAPL, device)",
+        "at this rate a block in ",
+    ):
+        assert part in text
+    assert "°C" not in shown(full_status([core()], []))
+    assert "by shares" in shown(full_status(), 60)
+
+
+def test_rest_pause_and_trouble() -> None:
+    text = shown(full_status([core("cpu0", paused=True), board(paused=True)], idle="on battery"))
+    assert "resting: on battery" in text
+    assert "paused" in text
+    energy = EnergyReport(9.0, False, 3.6e6, 2.5e7, None, "", [], ["the sensor is locked"])
+    status = full_status([core()], energy=energy)
+    assert "power 9.0 W (not all devices)   25 J/MH" in shown(status)
+    assert "the sensor is locked" in shown(status)
+    assert "1 kWh, not of all devices" in summary(status)
+    assert status_line(status).endswith("9.0 W")
 
 
 def test_numbers() -> None:

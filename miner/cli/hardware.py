@@ -1,0 +1,70 @@
+"""The devices of a run, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from chain.primitives.errors import UserError
+from miner.config import Settings
+
+if TYPE_CHECKING:
+    from miner.device import HashDevice
+
+_BOARD_OPTIONS = {"ports": "--port", "boards": "--board", "model": "--model", "frequency": "--frequency"}
+
+
+def make_devices(settings: Settings, given: frozenset[str]) -> tuple[Sequence[HashDevice], list[str]]:
+    """The devices, and remarks on what was left out of those that were not asked for by kind. UserError where options
+    on the command line (`given`) do not fit the kinds, or nothing is left."""
+    kinds = set(settings.devices)
+    _check_fit(kinds, given)
+    devices: list[HashDevice] = []
+    remarks: list[str] = []
+    if kinds & {"cpu", "auto"}:
+        from miner.cpu import cpu_devices
+
+        devices += cpu_devices(settings.cpu.threads, yielding=settings.cpu.idle)
+    if kinds & {"gpu", "auto"}:
+        from miner.gpu import gpu_devices
+
+        try:
+            devices += gpu_devices(settings.gpu.use)
+        except UserError as error:
+            if "gpu" in kinds or settings.gpu.use:
+                raise
+            remarks.append(f"without graphics cards: {error}")
+    if kinds & {"asic", "auto"}:
+        devices += _boards(settings, "asic" in kinds, remarks)
+    return devices, remarks
+
+
+def _check_fit(kinds: set[str], given: frozenset[str]) -> None:
+    if not kinds & {"asic", "auto"} and given & _BOARD_OPTIONS.keys():
+        raise UserError(f"{', '.join(_BOARD_OPTIONS.values())} are for boards: add --device asic")
+    if not kinds & {"gpu", "auto"} and "gpus" in given:
+        raise UserError("--gpu is for graphics cards: add --device gpu")
+    if not kinds & {"cpu", "auto"}:
+        for name in ("threads", "idle"):
+            if name in given:
+                raise UserError(f"--{name} is for the processor: leave it out, or add --device cpu")
+
+
+def _boards(settings: Settings, wanted: bool, remarks: list[str]) -> Sequence[HashDevice]:
+    asic = settings.asic
+    ports: Sequence[str] = asic.ports
+    if not ports:
+        if wanted:
+            raise UserError("say where the board is: --port /dev/ttyACM0 (`pickaxe asic scan` lists the ports)")
+        from miner.asic.transport import scan
+
+        found = scan()
+        ports = [port.path for port in found if port.known is not None and not port.known.shared]
+        unsure = [port.path for port in found if port.known is not None and port.known.shared]
+        if unsure:
+            remarks.append(f"perhaps boards, perhaps not: name them with --port: {', '.join(unsure)}")
+        if not ports:
+            return []
+    from miner.asic.device import asic_devices
+
+    return asic_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, asic.boards)
