@@ -22,7 +22,8 @@ from miner.asic.bm13xx.frames import (
     write_register,
 )
 from miner.asic.bm13xx.models import MODELS
-from miner.asic.bm13xx.work import midstate, split_versions
+from miner.asic.bm13xx.work import split_versions
+from miner.asic.midstate import midstate
 from miner.asic.emulator import hashing
 from miner.asic.emulator.wire import Command, HostFrames, Work, nonce_reply, register_reply
 

@@ -82,7 +82,10 @@ class _Search:
     tail: bytes
     known: deque[bytes] | None  # the answers, when they are known
     since: float
-    position: int = 0  # of 2^zero_bits / engines, in each engine
+    counted_at: float
+    position: float = 0.0  # of 2^zero_bits / engines, in each engine, by the clock
+    hashed: int = 0  # positions really looked at, a slice ahead of the clock
+    hits: deque[tuple[int, bytes]] = field(default_factory=deque)  # among them, not reported yet
 
 
 @dataclass(slots=True)
@@ -103,7 +106,6 @@ class EmulatedIcarus:
     _search: _Search | None = None
     _out: deque[tuple[float, bytes]] = field(default_factory=deque)
     _line_free_at: float = 0.0
-    _credited_to: float = 0.0
     _last_nonce: bytes | None = None
     _previous_id: int = 0
 
@@ -150,17 +152,7 @@ class EmulatedIcarus:
         if work.known is not None:
             self._answer_known(work, now)
             return
-        began = perf_counter()
-        credit = int(min(now - self._credited_to, _LONGEST_CREDIT_S) * self.hash_rate) // self.kind.engines
-        self._credited_to = max(self._credited_to, now - _LONGEST_CREDIT_S)
-        while credit > 0 and self._search is work and perf_counter() - began < budget_s:
-            count = min(credit, _SLICE, self._part(self.zero_bits) - work.position)
-            if count <= 0:
-                self._search = None  # the end of the range: silence
-                return
-            credit -= count
-            self._credited_to += count * self.kind.engines / self.hash_rate
-            self._hash(work, count, now)
+        self._hash(work, now, perf_counter() + budget_s)
 
     def bytes_to_send(self, now: float) -> bytes:
         """What has got through the return line by now."""
@@ -215,8 +207,7 @@ class EmulatedIcarus:
             answers = deque(
                 sorted((bytes.fromhex(nonce) for nonce in known[1]), key=lambda n: int.from_bytes(n, "big") % part)
             )
-        self._search = _Search(frame[51] & 0x1F, tuple(words), tail, answers, now)
-        self._credited_to = now
+        self._search = _Search(frame[51] & 0x1F, tuple(words), tail, answers, now, now)
 
     def _answer_known(self, work: _Search, now: float) -> None:
         if now > work.since + _RANGE / self._real_rate:
@@ -227,14 +218,35 @@ class EmulatedIcarus:
                 return
             self._report(work, work.known.popleft(), now)
 
-    def _hash(self, work: _Search, count: int, now: float) -> None:
-        steps = np.arange(work.position, work.position + count, dtype=np.uint64)
+    def _hash(self, work: _Search, now: float, until: float) -> None:
+        """Report what the clock has come to; hash a slice ahead of it at a time, `until` then by the processor's
+        clock. A process that stalled longer than _LONGEST_CREDIT_S goes on where it was."""
+        rate = self.hash_rate / self.kind.engines
+        elapsed = min(now - work.counted_at, _LONGEST_CREDIT_S)
+        work.counted_at = now
+        due = work.position + elapsed * rate
+        part = self._part(self.zero_bits)
+        while self._search is work:
+            while work.hits and work.hits[0][0] < due and self._search is work:
+                self._report(work, work.hits.popleft()[1], now)
+            if work.hashed >= min(due, part) or perf_counter() > until:
+                break
+            self._hash_slice(work, min(_SLICE // self.kind.engines, part - work.hashed))
+        work.position = min(due, float(work.hashed))
+        if work.position >= part and self._search is work:
+            self._search = None  # the end of the range: silence
+
+    def _hash_slice(self, work: _Search, count: int) -> None:
+        steps = np.arange(work.hashed, work.hashed + count, dtype=np.uint64)
         starts = np.arange(self.kind.engines, dtype=np.uint64) * np.uint64(self._part(32))
         positions = (steps[:, None] + starts[None, :]).ravel().astype(np.uint32)
-        work.position += count
-        for nonce, _ in search(work.state, work.tail, positions.byteswap(), self.zero_bits):
-            if self._search is work:
-                self._report(work, nonce.to_bytes(4, "little"), now)
+        work.hashed += count
+        found = [
+            nonce.to_bytes(4, "little")
+            for nonce, _ in search(work.state, work.tail, positions.byteswap(), self.zero_bits)
+        ]
+        part = self._part(32)
+        work.hits.extend(sorted((int.from_bytes(nonce, "big") % part, nonce) for nonce in found))
 
     def _report(self, work: _Search, nonce: bytes, now: float) -> None:
         self.reported += 1
