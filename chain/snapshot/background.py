@@ -45,7 +45,7 @@ class BackgroundChain:
     @property
     def can_advance(self) -> bool:
         """Whether there is something to do now. Safe from any thread."""
-        entry = self.next_block
+        entry = self.base.ancestor(self.fork.height + 1)
         return entry is None or entry.have_data
 
     def needs(self, entry: BlockIndexEntry) -> bool:

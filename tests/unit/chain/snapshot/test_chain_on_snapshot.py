@@ -355,6 +355,9 @@ def test_starting_from_another_branch(tmp_path: Path, history: History) -> None:
         load(chain, history.snapshot)
         assert chain.tip.hash == history.base.hash
         assert chain.validated.height == BASE_HEIGHT - 9
+        validate(chain)
+        assert chain.background is not None
+        assert chain.background.tip.hash == branch[-1].hash  # nothing is undone before there is something to connect
         give(chain, history.blocks[BASE_HEIGHT - 9 :])
         validate(chain)
         assert chain.background is None
