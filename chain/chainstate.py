@@ -102,7 +102,6 @@ class Chainstate:
         self.params = params
         self.datadir = datadir
         self.index = HeaderIndex(params)
-        self.flushed = self.index.genesis  #: the tip as of the last flush: a crash loses nothing up to here
         self.script_cache = ScriptCache()
         self.minimum_chain_work = params.minimum_chain_work if minimum_chain_work is None else minimum_chain_work
         self._clock = clock
@@ -191,7 +190,6 @@ class Chainstate:
             raise
         self.index.dirty.clear()
         self._share_cache()
-        self.flushed = self.tip
         self._last_flush = time.monotonic()
 
     # Reading
@@ -774,8 +772,6 @@ class Chainstate:
                 f"The block index in {self._store.path} has a gap; start with --reindex to rebuild it"
             ) from error
         index.finish_restore(tip)
-        if tip is not None:
-            self.flushed = tip
         self.files.set_position(*self._store.position, cut=False)
         if tip is None:
             index.genesis.raise_validity(VALID_SCRIPTS)

@@ -193,8 +193,7 @@ class Index(ABC):
         at = self._at
         if at is None:
             return False
-        durable = self._chain.flushed
-        if durable.ancestor(at.height) is not at:
+        if at in self._chain.index.dirty:  # its record in the header tree is not on disk
             return False
         if at is not self._committed or self._pending:
             self._store.commit(Mark(at.hash, at.height, self._state()), self._pending)

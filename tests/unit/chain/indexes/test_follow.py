@@ -40,7 +40,7 @@ def test_nothing_is_committed_ahead_of_the_chain(tmp_path: Path) -> None:
         node.mine(3)
         indexes = open_all(node.chain)
         catch_up(indexes)
-        assert node.chain.flushed.height == 0
+        assert node.chain.tip in node.chain.index.dirty
         assert not any(index.commit() for index in indexes)
         node.chain.flush()
         assert all(index.commit() for index in indexes)
@@ -62,7 +62,7 @@ def test_a_full_index_waits_for_the_chain_or_makes_it_durable(
         grow(node, rng, 6)
         indexes = open_all(node.chain)
         catch_up(indexes)  # the first block fills it: the chain is flushed once and all is taken
-        assert node.chain.flushed is node.chain.tip
+        assert not node.chain.index.dirty
         check_all(indexes)
         node.mine(3)
         assert not indexes.work(1)  # not again so soon: the first index stops while one block waits
@@ -180,5 +180,22 @@ def test_statistics_of_blocks_that_left_the_chain_stay(tmp_path: Path, rng: rand
         catch_up(indexes)
         assert stats.stats(old) == before
         assert filters.filter(old) == filter_before
+        check_all(indexes)
+        indexes.close()
+
+
+def test_an_index_that_is_full_on_a_dropped_branch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: random.Random
+) -> None:
+    monkeypatch.setattr(base, "PENDING_BYTES", 1)
+    monkeypatch.setattr("chain.indexes.follow._FORCED_FLUSH_S", 1e9)
+    with RegtestNode(tmp_path) as node:
+        node.mine(5)
+        indexes = open_all(node.chain)
+        catch_up(indexes)  # one block each: they are full
+        node.follow(node.chain.invalidate_block(node.chain.index.active[1].hash))
+        node.mine(7, extra=b"other")
+        node.chain.flush()
+        catch_up(indexes)
         check_all(indexes)
         indexes.close()
