@@ -193,12 +193,11 @@ class PageChecksums:
                 self._take_as_it_is(file, metas)  # the sums are old: something else wrote to it
                 return
             raise self._damage("its header")
-        self._meta = current
         ahead = other is not None and other.transaction == transaction + 1
         if not ahead and not self._fits(pages, 1 - slot):
             raise self._damage("its header")
-        for number in self._mismatches(file, page_size):
-            self._bad.add(number)
+        self._meta = current
+        self._bad.update(self._mismatches(file, page_size))
         if self._bad:
             some = ", ".join(map(str, sorted(self._bad)[:3]))
             raise self._damage(f"page {some}" if len(self._bad) == 1 else f"{len(self._bad)} pages, {some} among them")
