@@ -15,12 +15,12 @@ from typing import Any
 
 from chain.crypto.hashes import sha256d
 from chain.genesis import MAX_MESSAGE_SIZE, build_genesis, mine_genesis
-from chain.params import NETWORKS, PICKAXE, ChainTxData, NetworkParams, Retargeting
+from chain.params import NETWORKS, PICKAXE, AssumeUtxo, ChainTxData, NetworkParams, Retargeting
 from chain.primitives.amount import format_amount, parse_amount
 from chain.primitives.block import Block
 from chain.primitives.errors import UserError
 from chain.primitives.target import target_from_nbits
-from chain.primitives.types import Amount, hash_to_hex
+from chain.primitives.types import Amount, BlockHash, hash_to_hex
 from chain.script.addresses import AddressPrefixes
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -44,6 +44,8 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "addresses": ("bech32_prefix", "p2pkh", "p2sh", "wif", "bip32_public", "bip32_private"),
     "rules": ("bip54",),
 }
+#: each [[assumeutxo]]: what dumptxoutset said of a UTXO snapshot that nodes of the network may load
+_SNAPSHOT_FIELDS = ("base_height", "base_hash", "txoutset_hash", "nchaintx")
 _OPTIONAL = {
     ("network", "dns_seeds"): [],
     ("proof_of_work", "half_life_s"): 34_560,
@@ -61,6 +63,8 @@ class _Fields:
         self.source = source
         self.data = data
         for section, value in data.items():
+            if section == "assumeutxo":
+                continue
             if section not in _SECTIONS:
                 raise self.error(f"there is no section [{section}]; the sections are {', '.join(_SECTIONS)}")
             if not isinstance(value, dict):
@@ -68,6 +72,16 @@ class _Fields:
             for key in value:
                 if key not in _SECTIONS[section]:
                     raise self.error(f"there is no {section}.{key}; [{section}] has {', '.join(_SECTIONS[section])}")
+
+    @classmethod
+    def of_table(cls, source: str, name: str, values: Mapping[str, Any], known: tuple[str, ...]) -> _Fields:
+        """The fields of one table that may be there several times."""
+        fields = cls(source, {})
+        fields.data = {name: values}
+        for key in values:
+            if key not in known:
+                raise fields.error(f"there is no {name}.{key}; [[assumeutxo]] has {', '.join(known)}")
+        return fields
 
     def error(self, what: str) -> UserError:
         return UserError(f"Network file {self.source}: {what}.")
@@ -189,6 +203,7 @@ def network_from_fields(data: Mapping[str, Any], source: str) -> NetworkParams:
         dns_seeds=tuple(seeds),
         is_test_chain=True,
         is_mockable=retargeting is Retargeting.NONE,
+        assumeutxo=_read_snapshots(data.get("assumeutxo", []), str(source)),
     )
     return replace(params, chain_tx_data=ChainTxData(params.genesis.header.time, 1, 1 / interval))
 
@@ -208,6 +223,27 @@ def _read_genesis(fields: _Fields, limit: int) -> Block:
     if int.from_bytes(block.hash, "little") > target:
         raise fields.error("genesis.nonce is no proof of work for genesis.nbits; mine it with 'pickaxe network create'")
     return block
+
+
+def _read_snapshots(value: object, source: str) -> tuple[AssumeUtxo, ...]:
+    """The table of UTXO snapshots, by height."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise UserError(f"Network file {source}: each UTXO snapshot is a section [[assumeutxo]] of its own.")
+    lines: dict[int, AssumeUtxo] = {}
+    for number, item in enumerate(value, 1):
+        # Errors then read "assumeutxo.base_hash must be ..."; the second or later one is named by its number.
+        name = "assumeutxo" if number == 1 else f"assumeutxo[{number}]"
+        fields = _Fields.of_table(source, name, item, _SNAPSHOT_FIELDS)
+        height = fields.integer(name, "base_height", 1, _MAX_U32)
+        if height in lines:
+            raise fields.error(f"two snapshots have base_height {height}")
+        lines[height] = AssumeUtxo(
+            height,
+            BlockHash(fields.hexadecimal(name, "base_hash", 32)[::-1]),
+            fields.hexadecimal(name, "txoutset_hash", 32)[::-1],
+            fields.integer(name, "nchaintx", height + 1, (1 << 63) - 1),
+        )
+    return tuple(lines[height] for height in sorted(lines))
 
 
 def _read_addresses(fields: _Fields) -> AddressPrefixes:
@@ -303,6 +339,8 @@ def create_network(
 
 _HEADING = """# A Pickaxe network. All its nodes, miners and wallets need this same file: --network FILE.toml
 # Targets are compact (as nBits); amounts are in coins; times are in seconds.
+# A UTXO snapshot that nodes may load is a section [[assumeutxo]] at the end, with what dumptxoutset said of it:
+# base_height, base_hash, txoutset_hash and nchaintx.
 """
 
 

@@ -199,3 +199,55 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "network must be a section" in error_of(path)
     path.write_text("")
     assert "network.name is missing" in error_of(path)
+
+
+SNAPSHOT = """
+[[assumeutxo]]
+base_height = 200
+base_hash = "{0}"
+txoutset_hash = "{1}"
+nchaintx = 321
+"""
+
+
+def test_a_table_of_snapshots(tmp_path: Path) -> None:
+    """Each is what dumptxoutset said of it; they are sorted by height."""
+    path = tmp_path / "mychain.toml"
+    make(path)
+    assert load_network(path).assumeutxo == ()
+    one = SNAPSHOT.format("01" + 31 * "00", "02" + 31 * "00")
+    path.write_text(path.read_text() + one + one.replace("200", "100").replace("321", "101"))
+    first, second = load_network(path).assumeutxo
+    assert (first.height, second.height) == (100, 200)
+    assert second.block_hash == bytes(31) + b"\x01"
+    assert second.hash_serialized == bytes(31) + b"\x02"
+    assert second.chain_tx_count == 321
+    assert network(str(path)).assumed_utxo(bytes(31) + b"\x01") == first
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ("base_height = 0", "assumeutxo.base_height must be a whole number from 1 to 4294967295, not 0"),
+        ('base_hash = "00"', "assumeutxo.base_hash must be 64 hexadecimal digits in quotes"),
+        ("nchaintx = 200", "assumeutxo.nchaintx must be a whole number from 201"),
+        ("nchaintx = 400\ncoins = 3", "there is no assumeutxo.coins; [[assumeutxo]] has base_height, base_hash"),
+    ],
+)
+def test_a_wrong_line_in_the_table(tmp_path: Path, wrong: str, text: str) -> None:
+    path = tmp_path / "mychain.toml"
+    make(path)
+    key = wrong.split(" ")[0]
+    snapshot = re.sub(rf"^{key} = .*$", wrong, SNAPSHOT.format(64 * "1", 64 * "2"), flags=re.M)
+    path.write_text(path.read_text() + snapshot)
+    assert text in error_of(path)
+
+
+def test_snapshots_must_be_a_list_of_different_heights(tmp_path: Path) -> None:
+    path = tmp_path / "mychain.toml"
+    make(path)
+    good = path.read_text()
+    path.write_text(good + SNAPSHOT.format(64 * "1", 64 * "2") * 2)
+    assert "two snapshots have base_height 200" in error_of(path)
+    path.write_text(good + SNAPSHOT.format(64 * "1", 64 * "2").replace("[[assumeutxo]]", "[assumeutxo]"))
+    assert "each UTXO snapshot is a section [[assumeutxo]] of its own" in error_of(path)
