@@ -227,6 +227,8 @@ def read_record(path: Path, pos: int, magic: bytes, key: bytes = b"", trailer: i
                     f"There is no record at {pos} in {path}: the file is damaged; start with --reindex to rebuild"
                 )
             data = file.read(size + trailer)
+    except FileNotFoundError as error:
+        raise LocalFault(f"{path} is missing; start with --reindex to do without what was in it") from error
     except OSError as error:
         raise storage_fault(error, "reading", path) from error
     if len(data) != size + trailer:
