@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from miner.gpu.device import GpuDevice
 from miner.gpu.discovery import FoundDevice, discover, select
+
+if TYPE_CHECKING:
+    from miner.gpu.device import GpuDevice
 
 
 def gpu_devices(selection: Sequence[str] = ()) -> list[GpuDevice]:
     """The devices to mine with: all usable GPUs, or those that `selection` names by number, name, PCI address or part
     of their title. UserError says why there is none."""
-    return [GpuDevice(found) for found in select(discover(), selection)]
+    chosen = select(discover(), selection)
+    from miner.gpu.device import GpuDevice  # loads pyopencl, which discover() has found to load
+
+    return [GpuDevice(found) for found in chosen]
 
 
-__all__ = ["FoundDevice", "GpuDevice", "discover", "gpu_devices"]
+__all__ = ["FoundDevice", "discover", "gpu_devices", "select"]

@@ -34,7 +34,7 @@ class Logic(IntEnum):
     OPERATORS = 0  #: C's shifts and logic: compilers recognise the patterns
     BUILTINS = 1  #: rotate and bitselect
     AMD = 2  #: amd_bitalign (cl_amd_media_ops) and bitselect
-    LOP3 = 3  #: PTX's three-input logic, on NVIDIA
+    PTX = 3  #: three-input logic and multiplications that the compiler cannot rearrange, on NVIDIA; width 1
 
 
 @dataclass(frozen=True, slots=True)

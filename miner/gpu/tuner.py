@@ -23,7 +23,7 @@ from miner.gpu.runner import PreparedJob, Runner, build
 from miner.kernels.layout import MAX_MIDSTATES
 from miner.kernels.reference import hash_number, header_hash
 
-BUDGET_S = 6.0  #: no further variant is begun after this
+BUDGET_S = 8.0  #: no further variant is begun after this
 _SAMPLE_S = 0.02  #: one timing
 _SAMPLES = 3  #: per variant; the best counts
 _CHECK_VERSIONS = 5
@@ -76,10 +76,13 @@ def stages(found: FoundDevice) -> Iterator[Callable[[GpuVariant], Sequence[GpuVa
         yield lambda best: [replace(best, logic=Logic.BUILTINS), replace(best, midstates=2), replace(best, nonces=4)]
         return
     if "nvidia" in vendor:
-        # Additions, shifts and rotations that go to the multiplier leave the adder's port to the rest (README.md).
-        forms = ((0, 0, 0), (2, 1, 2), (2, 1, 0), (1, 1, 0), (2, 1, 4), (1, 0, 0), (2, 0, 0), (2, 1, 8))
-        yield lambda best: [GpuVariant(adds=adds, shifts=shifts, rotates=rotates) for adds, shifts, rotates in forms]
-        yield lambda best: [replace(best, logic=Logic.LOP3)]
+        # What the multiplier takes over leaves the adder's pipe to the rest; how much is best depends on the chip
+        # (README.md). The plain kernel stands between, for a driver that takes no PTX.
+        forms = ((1, 1, 2), (1, 1, 4), (0, 0, 0), (1, 1, 3), (2, 1, 2), (2, 1, 3), (1, 0, 2), (1, 0, 0))
+        yield lambda best: [
+            GpuVariant(logic=Logic.PTX, adds=adds, shifts=shifts, rotates=rotates) if adds else GpuVariant()
+            for adds, shifts, rotates in forms
+        ]
     elif "advanced micro" in vendor or "amd" in vendor.split():
         yield lambda best: [GpuVariant(logic=logic) for logic in (Logic.BUILTINS, Logic.AMD, Logic.OPERATORS)]
         yield lambda best: [replace(best, adds=1), replace(best, width=2)]
@@ -92,7 +95,7 @@ def stages(found: FoundDevice) -> Iterator[Callable[[GpuVariant], Sequence[GpuVa
             GpuVariant(adds=1),
         ]
     yield lambda best: [replace(best, group=128), replace(best, group=64), replace(best, group=512)]
-    yield lambda best: [replace(best, midstates=2), replace(best, nonces=4), replace(best, width=2)]
+    yield lambda best: [replace(best, midstates=2), replace(best, nonces=4)]
 
 
 def measure(

@@ -15,19 +15,19 @@ from chain.primitives.target import target_from_nbits
 from miner.cpu.device import CpuDevice
 from miner.cpu.features import host_processor, usable_variants
 from miner.device import NONCE_SPACE, Candidate, DeviceDetails, HashDevice, HashJob, SearchResult, Versions
-from miner.gpu import GpuDevice, discover
+from miner.gpu import discover
+from miner.gpu.device import GpuDevice
 from miner.gpu.program import GpuVariant, Logic
 from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
 from miner.kernels.variant import Variant
 
 MAX_TARGET = (1 << 256) - 1
-#: On PoCL. Between them: several widths, both ways to write the logic that a processor has, each use of the multiplier,
-#: two midstates side by side, several nonces for each work-item, work-groups of one and of more.
+#: On PoCL. Between them: three widths, both ways to write the logic that a processor has, each use of the multiplier, two
+#: midstates side by side, several nonces for each work-item, work-groups of one and of more.
 GPU_VARIANTS = [
     GpuVariant(width=16, group=4),
-    GpuVariant(width=8, group=8, logic=Logic.BUILTINS, nonces=3),
+    GpuVariant(width=8, group=8, logic=Logic.BUILTINS, nonces=3, adds=2, shifts=1, rotates=4),
     GpuVariant(width=4, group=1, midstates=2, adds=1, shifts=1, rotates=3),
-    GpuVariant(width=2, group=1, adds=2, shifts=1, rotates=8),
 ]
 #: None is the hashlib reference.
 SUBJECTS: list[Variant | GpuVariant | None] = [None, *usable_variants(host_processor()), *GPU_VARIANTS]
