@@ -338,8 +338,8 @@ class BitaxePower:
         with self._lock:
             if self._fault is not None:
                 return
-            self._fault = reason
-            self._fault = f"{reason}; the board {self._end_of_fault()}"
+            state = self._end_of_fault()
+            self._fault = f"{reason}; the board {state}"  # only now: whoever sees it relies on the state being reached
             self._sensors = replace(self._sensors, fault=self._fault)
         log.error("%s: %s", self.profile.name, self._fault)
 

@@ -40,7 +40,6 @@ ADC_VDD = 0x50
 ADC_VIN = 0x51
 
 ERROR_TEXTS = {0x10: "timeout", 0x11: "invalid command", 0x12: "buffer overflow or denied", 0x13: "fault"}
-CUSTOM_ERROR = 0xFF  #: text follows
 
 
 class Framing(Enum):
@@ -133,6 +132,7 @@ class ControlCodec:
         self.stray_bytes = 0  #: received outside any reply
         self._next_id = 0
         self._id = 0
+        self._page = 0
         self._expected = 0
         self._buffer = bytearray()
 
@@ -140,6 +140,7 @@ class ControlCodec:
         """The frame of the next request; what is left of earlier answers is dropped."""
         if self.framing is None and not (request.page == Page.GPIO and not request.data):
             raise ValueError("the first request must be a GPIO read, which tells how replies are framed")
+        self._page = request.page
         self._id, self._next_id = self._next_id, (self._next_id + 1) % 0xFF  # FF: the id of unparsable requests
         self._expected = request.reply_bytes
         self.stray_bytes += len(self._buffer)
@@ -150,10 +151,13 @@ class ControlCodec:
         """The reply, once it is complete."""
         self._buffer += data
         while len(self._buffer) >= 4:
-            if self._buffer[2] != self._id:  # late answer to a request given up, or noise
-                self._skip_stranger()
-                continue
-            return self._parse(quiet=False)
+            if self._buffer[2] == self._id:
+                return self._parse(quiet=False)
+            size = self._size_of_stranger()
+            if len(self._buffer) < size:
+                return None
+            self.stray_bytes += size
+            del self._buffer[:size]
         return None
 
     def quiet(self) -> Reply | None:
@@ -162,12 +166,11 @@ class ControlCodec:
             return self._parse(quiet=True)
         return None
 
-    def _skip_stranger(self) -> None:
-        buffer = self._buffer
-        at = buffer.find(self._id, 3)
-        drop = len(buffer) if at < 0 else at - 2
-        self.stray_bytes += drop
-        del buffer[:drop]
+    def _size_of_stranger(self) -> int:
+        """Of a late answer to a request that was given up. What claims to be longer than any is noise."""
+        length = int.from_bytes(self._buffer[:2], "little")
+        size = length + 3 if self.framing is Framing.DATA_LENGTH else length
+        return size if 4 <= size <= _LARGEST else len(self._buffer)
 
     def _parse(self, *, quiet: bool) -> Reply | None:
         buffer = self._buffer
@@ -184,7 +187,10 @@ class ControlCodec:
         success = self._expected if framing is Framing.DATA_LENGTH else self._expected + 3
         if length != success:
             return self._error(length, quiet)
-        if len(buffer) >= 3 + self._expected and not (length == 4 == len(buffer) and _is_error(first)):
+        # Total length, one data byte: a bare error code has the same frame. Errors of I2C come with text (§4), so there
+        # it is data; a level is 0 or 1.
+        error = length == 4 == len(buffer) and first in ERROR_TEXTS and self._page != Page.I2C
+        if len(buffer) >= 3 + self._expected and not error:
             return self._data(3)
         # A four-byte error and the head of a longer success look alike until more comes or does not.
         return self._error(length, quiet) if quiet else None
@@ -208,7 +214,3 @@ class ControlCodec:
         if length == 4 and first < 2:
             return Framing.TOTAL_LENGTH
         return Framing.STATUS_BYTE if length == 5 and first == 0 else None
-
-
-def _is_error(code: int) -> bool:
-    return code in ERROR_TEXTS or code == CUSTOM_ERROR

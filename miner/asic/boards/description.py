@@ -119,9 +119,8 @@ def parse_board(text: str, where: str, name: str) -> BoardProfile:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{where}: no TOML: {error}") from None
-    base_name = _take(document, where, "", "base", _text)
+    base = _take(document, where, "", "base", lambda value: board_named(_text(value)))
     own_name = _take(document, where, "", "name", _text) or name
-    base = board_named(base_name) if base_name is not None else None
     profile = base or BoardProfile(name=own_name, title=own_name, model=None)
     profile = dataclasses.replace(profile, name=own_name, title=f"{own_name}, as {where} describes it")
     changes: dict[str, Any] = {}

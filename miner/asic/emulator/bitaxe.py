@@ -120,7 +120,7 @@ class EmulatedBitaxe(EmulatedBoard):
         self.led = (0, 0, 0)
         self.requests = 0  #: answered
         self._framing = framing
-        self._speed = speed
+        self.speed = speed
         self._partial_s = partial_s
         self._control = PtyPort(link.with_name(link.name + "-control") if link is not None else None)
         self._request = bytearray()
@@ -189,7 +189,7 @@ class EmulatedBitaxe(EmulatedBoard):
             self.chain.bytes_to_send(now)
         elapsed = 0.0 if self._last_turn is None else now - self._last_turn
         self._last_turn = now
-        self._heat(elapsed * self._speed, elapsed)
+        self._heat(elapsed * self.speed, elapsed)
 
     # Physics
 

@@ -1,0 +1,387 @@
+"""Whatever fails, an emulated board ends with clock and core voltage off, or is said not to be controllable.
+
+Each test injects one fault into a board that is mining and looks at the emulated hardware itself, not at what the
+driver says of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chain.params import network
+from chain.script.addresses import encode_address
+from miner.asic.bm13xx.driver import DriverOptions
+from miner.asic.bm13xx.models import MODELS
+from miner.asic.boards.bitaxe import BitaxePower, Timing
+from miner.asic.boards.catalog import board_named
+from miner.asic.boards.opening import make_board
+from miner.asic.boards.pmbus import Command
+from miner.asic.boards.profile import BoardProfile
+from miner.asic.device import AsicDevice
+from miner.asic.emulator.bitaxe import EmulatedBitaxe, ReplyFraming
+from miner.asic.emulator.board import EmulatedBoard
+from miner.asic.emulator.chain import EmulatedChain
+from miner.device import NONCE_SPACE, DeviceError, HashDevice, HashJob
+from miner.scheduler import Scheduler
+from miner.telemetry import Telemetry
+from tests.functional.processes import Node, nodes
+
+pytestmark = pytest.mark.functional
+
+ZERO_BITS = 4
+BOUND_S = 30.0  #: for the board to be off; on a quiet machine it is a second or two
+TIMING = Timing(poll_s=0.05, configure_s=0.01, voltage_s=0.05, reset_s=0.02, diode_s=0.1, reply_s=1.0)
+QUICK = DriverOptions(ramp_step_s=0.001, settle_s=0.001, chip_pause_s=0.0, zero_bits=ZERO_BITS, recovery_s=0.1)
+PAYOUT = encode_address(b"\x00\x14" + bytes(range(20)), network("dev").addresses) or ""
+
+
+def until(what: str, reached: Callable[[], bool], bound_s: float = BOUND_S) -> None:
+    deadline = time.monotonic() + bound_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {bound_s:g} s: {what}"
+        time.sleep(0.01)
+
+
+def is_off(board: EmulatedBitaxe) -> bool:
+    return not board.core_on and not board.clock_on
+
+
+class Mining:
+    """A device searching in a thread of its own until it fails or is told to stop; closed then, as the scheduler
+    does."""
+
+    def __init__(self, board: EmulatedBitaxe, profile: BoardProfile | None = None, options: DriverOptions = QUICK):
+        self.profile = profile or board_named("bitaxe-gamma")
+        made = make_board(board.ports, self.profile, options=options, timing=TIMING)
+        self.device = AsicDevice("asic0", board.ports, board=made)
+        self.failure: str | None = None
+        self.found = 0
+        self.close = threading.Event()  # set: close after a failure
+        self.close.set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mining", daemon=True)
+        self._thread.start()
+
+    @property
+    def power(self) -> BitaxePower:
+        power = self.device.board.power
+        assert isinstance(power, BitaxePower)
+        return power
+
+    def _run(self) -> None:
+        rng = random.Random(0)
+        job = HashJob(rng.randbytes(80), tuple(0x2000_0000 | index << 13 for index in range(1 << 16)), (1 << 256) - 1)
+        try:
+            self.device.open()
+            while not self._stop.is_set():
+                self.found += len(self.device.search(job, 0, NONCE_SPACE, self._stop.is_set).candidates)
+        except DeviceError as error:
+            self.failure = str(error)
+        finally:
+            self.close.wait(BOUND_S)
+            self.device.close()
+
+    def up(self) -> Mining:
+        until("the board mines", lambda: self.found > 2 or self.failure is not None)
+        assert self.failure is None
+        return self
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.close.set()
+        self._thread.join(BOUND_S)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def bitaxe() -> Iterator[EmulatedBitaxe]:
+    with EmulatedBitaxe("bitaxe-gamma", ZERO_BITS, speed=20) as board:
+        yield board
+
+
+@contextlib.contextmanager
+def mining(board: EmulatedBitaxe, **arguments: object) -> Iterator[Mining]:
+    run = Mining(board, **arguments)  # type: ignore[arg-type]
+    try:
+        yield run.up()
+    finally:
+        run.stop()
+    pid = run.power.watchdog_pid
+    assert pid is None, "no watchdog is left behind"
+
+
+@pytest.mark.parametrize("framing", ReplyFraming)
+def test_an_orderly_end_leaves_it_off(framing: ReplyFraming) -> None:
+    with EmulatedBitaxe("bitaxe-gamma", ZERO_BITS, framing) as board:
+        with mining(board) as run:
+            assert board.core_on
+            assert board.clock_on
+            assert board.regulator.volts == pytest.approx(1.15, abs=0.002)
+            details = run.device.details()
+            assert details is not None
+            until("it has been measured", lambda: bool(run.power.sensors().fan_rpm))
+        assert is_off(board)
+        assert run.failure is None
+
+
+def test_what_the_board_measures_is_told(bitaxe: EmulatedBitaxe) -> None:
+    with mining(bitaxe) as run:
+        until("the fan turns", lambda: bool(run.power.sensors().fan_rpm))
+        details = run.device.details()
+        assert details is not None
+        assert set(details.temperatures_c) == {"chip", "vr"}
+        assert details.voltages_v["core"] == pytest.approx(1.15, abs=0.01)
+        assert details.voltages_v["input"] == pytest.approx(5.0, abs=0.1)
+        assert details.watts is not None
+        assert 0 < details.watts < 40
+        assert details.fans[0].percent is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("heat", "a chip is at"),
+        ("fan", "the fan stands still"),
+        ("diode", "temperature sensor is silent"),
+        ("sensor", "temperature sensor is silent"),
+        ("regulator hot", "regulator over-temperature"),
+        ("under-voltage", "output under-voltage"),
+        ("draws too much", "more than 25"),
+        ("short", "output over-current"),
+        ("off by itself", "went off by itself"),
+        ("supervision", "its supervision failed"),
+        ("watchdog", "its watchdog process has ended"),
+    ],
+)
+def test_a_fault_switches_it_off(bitaxe: EmulatedBitaxe, name: str, words: str) -> None:
+    gamma = board_named("bitaxe-gamma")
+    profile = dataclasses.replace(gamma, limits=dataclasses.replace(gamma.limits, spin_up_s=1.0))
+    if name == "fan":
+        bitaxe.speed = 0.5  # heat would be first
+    with mining(bitaxe, profile=profile) as run:
+        until("the fan turns", lambda: bool(run.power.sensors().fan_rpm))
+        faults = bitaxe.board_faults
+        with bitaxe.lock:
+            if name == "heat":
+                faults.heat_c = 90.0
+            elif name == "fan":
+                faults.fan_stopped = True
+            elif name == "diode":
+                faults.diode_open = True
+            elif name == "sensor":
+                faults.silent.add(0x4C)
+            elif name == "regulator hot":
+                bitaxe.regulator_fault(Command.STATUS_TEMPERATURE, 0x80)
+            elif name == "under-voltage":
+                bitaxe.regulator_fault(Command.STATUS_VOUT, 0x10)
+            elif name == "draws too much":
+                faults.extra_amps = 28.0 - bitaxe.regulator.load_amps
+            elif name == "short":
+                faults.extra_amps = 40.0
+            elif name == "off by itself":
+                bitaxe.regulator.latched = True
+        if name == "supervision":
+            run.power._measure = lambda: 1 / 0  # type: ignore[method-assign, assignment]
+        elif name == "watchdog":
+            pid = run.power.watchdog_pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        until(f"core and clock are off after {name}", lambda: is_off(bitaxe))
+        until("the device says why", lambda: run.failure is not None)
+        assert run.failure is not None
+        assert words in run.failure
+        assert "the board is off" in run.failure
+
+
+def test_a_defect_in_the_driver_switches_it_off(bitaxe: EmulatedBitaxe) -> None:
+    board = make_board(bitaxe.ports, board_named("bitaxe-gamma"), options=QUICK, timing=TIMING)
+    device = AsicDevice("asic0", bitaxe.ports, board=board)
+    said: list[str] = []
+
+    def failed(_: HashDevice, reason: str, __: bool) -> None:
+        said.append(reason)
+
+    scheduler = Scheduler([device], Telemetry([device]), lambda _: None, failed)
+    scheduler.start()
+    try:
+        until("it is powered", lambda: bitaxe.core_on and bitaxe.clock_on)
+        board.driver.actions = lambda now: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        until("core and clock are off", lambda: is_off(bitaxe) and bool(said))
+        assert "ZeroDivisionError" in said[0]
+    finally:
+        scheduler.stop()
+
+
+def test_heat_throttles_before_it_switches_off(bitaxe: EmulatedBitaxe) -> None:
+    gamma = board_named("bitaxe-gamma")
+    limits = dataclasses.replace(gamma.limits, step_down_s=0.2, step_up_s=0.3, step_mhz=50.0)
+    bitaxe.speed = 4
+    with mining(bitaxe, profile=dataclasses.replace(gamma, limits=limits)) as run:
+        full = bitaxe.chain.chips[0].frequency_mhz
+        with bitaxe.lock:
+            bitaxe.board_faults.heat_c = 30.0
+        until("the clock goes down", lambda: bitaxe.chain.chips[0].frequency_mhz < full - 60)
+        details = run.device.details()
+        assert details is not None
+        assert details.state.startswith("throttled")
+        assert bitaxe.fan.registers[0x4C] > 30, "the fan has done what it can"
+        with bitaxe.lock:
+            bitaxe.board_faults.heat_c = 0.0
+        until("the clock comes back", lambda: bitaxe.chain.chips[0].frequency_mhz > full - 1)
+        assert run.failure is None
+
+
+def test_a_silent_control_port_stops_the_chips_and_is_said_loudly(
+    bitaxe: EmulatedBitaxe, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pickaxe.asic")
+    with mining(bitaxe) as run:
+        run.close.clear()
+        with bitaxe.lock:
+            bitaxe.board_faults.control_silent = True
+        until("the device says so", lambda: run.failure is not None)
+        assert run.failure is not None
+        assert "NOT CONTROLLABLE" in run.failure
+        details = run.device.details()
+        assert details is not None
+        assert "NOT CONTROLLABLE" in details.state
+        assert any("NOT CONTROLLABLE" in record.message for record in caplog.records)
+        assert bitaxe.core_on, "nothing can reach it"
+        with bitaxe.lock:
+            bitaxe.board_faults.control_silent = False
+        until("it is tried again until it works", lambda: is_off(bitaxe))
+
+
+def test_with_the_control_port_silent_for_good_the_chips_are_slowed_through_the_data_port(
+    bitaxe: EmulatedBitaxe, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with mining(bitaxe) as run:
+        with bitaxe.lock:
+            bitaxe.board_faults.control_silent = True
+        until("the chips hash no more", lambda: bitaxe.chain.hash_rate == 0)
+        assert bitaxe.chain.chips[0].frequency_mhz <= 51
+        run.stop()
+    assert "NOT CONTROLLABLE: the watchdog could not switch it off" in capfd.readouterr().err
+
+
+def test_a_board_that_cannot_be_watched_is_not_switched_on(bitaxe: EmulatedBitaxe) -> None:
+    with bitaxe.lock:
+        bitaxe.board_faults.silent.add(0x24)
+    run = Mining(bitaxe)
+    until("it gives up", lambda: run.failure is not None)
+    run.stop()
+    assert "24 does not answer" in (run.failure or "")
+    assert not bitaxe.core_on
+
+
+def test_a_pulled_cable_is_said_and_the_board_is_taken_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with EmulatedBitaxe("bitaxe-gamma", ZERO_BITS, link=tmp_path / "board") as board, mining(board) as run:
+        board.unplug()
+        until("it is said", lambda: "NOT CONTROLLABLE" in caplog.text)
+        assert board.core_on, "its supply is not the cable"
+        details = run.device.details()
+        assert details is not None
+        assert "NOT CONTROLLABLE" in details.state
+        found = run.found
+        board.plug_in()
+        until("it mines again", lambda: run.found > found + 2)
+        assert run.failure is None
+        assert run.device.report().replugs == 1
+    assert is_off(board)
+
+
+@pytest.mark.parametrize("kind", ["bitaxe-hex", "bitaxe-gamma-duo"])
+def test_other_boards_start_and_stop(kind: str) -> None:
+    with EmulatedBitaxe(kind, 1, ReplyFraming.V0) as board:
+        options = dataclasses.replace(QUICK, zero_bits=1)
+        with mining(board, profile=board_named(kind), options=options) as run:
+            until("the fan turns", lambda: bool(run.power.sensors().fan_rpm))
+            assert len(run.device.report().chips) == board.kind.chips
+            until("the temperature is known", lambda: run.power.sensors().chip_c is not None)
+        assert is_off(board)
+
+
+# The miner is killed
+
+
+def killed(*arguments: str, when: Callable[[], bool]) -> str:
+    """Start a command, kill -9 it when it is time, what it and its watchdog said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        until(f"{arguments[:2]} is at work", lambda: when() or process.poll() is not None, 120)
+        assert process.poll() is None, process.communicate()[0]
+    finally:
+        process.kill()
+    return process.communicate(timeout=60)[0]  # the watchdog has the pipe too: its end is waited for
+
+
+def test_kill_9_of_a_self_test_switches_the_board_off(bitaxe: EmulatedBitaxe) -> None:
+    said = killed(
+        *("asic", "test", bitaxe.ports, "--board", "bitaxe-gamma", "--zero-bits", str(ZERO_BITS), "--seconds", "600"),
+        when=lambda: bitaxe.core_on and bitaxe.chain.reported > 0,
+    )
+    until("core and clock are off", lambda: is_off(bitaxe), 5)
+    assert "the miner has died; bitaxe-gamma" in said
+    assert "switched off by the watchdog" in said
+
+
+def test_kill_9_of_a_miner_switches_the_board_off(tmp_path: Path, bitaxe: EmulatedBitaxe) -> None:
+    node = Node(tmp_path / "node")
+    with nodes(node):
+        node.start()
+        said = killed(
+            *("mine", "--device", "asic", "--board", "bitaxe-gamma", "--port", bitaxe.ports),
+            *("--zero-bits", str(ZERO_BITS), "--network", "dev", "--address", PAYOUT, "--quiet"),
+            *("--rpc-url", node.url, "--rpc-cookie", str(node.cookie)),
+            when=lambda: node.call("getblockcount") >= 1,
+        )
+    until("core and clock are off", lambda: is_off(bitaxe), 5)
+    assert re.search(r"bitaxe-gamma on \S+ is switched off by the watchdog", said)
+
+
+def test_kill_9_stops_the_chips_of_a_board_without_control(tmp_path: Path) -> None:
+    description = tmp_path / "bare.toml"
+    description.write_text('name = "shelf"\n[chips]\nmodel = "bm1370"\ncount = 2\n')
+    with EmulatedBoard(EmulatedChain(MODELS["bm1370"], 2, ZERO_BITS)) as board:
+        chain = board.chain
+        said = killed(
+            *("asic", "test", board.port, "--board", str(description), "--zero-bits", str(ZERO_BITS)),
+            *("--seconds", "600"),
+            when=lambda: chain.reported > 0,
+        )
+        until("the chips hash no more", lambda: chain.hash_rate == 0, 5)
+        assert all(chip.frequency_mhz <= 51 for chip in chain.chips)
+    assert "stopped by the watchdog, but its core voltage cannot be switched off from here" in said
+
+
+def test_info_shows_the_board(bitaxe: EmulatedBitaxe) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "node.cli.main", "asic", "info", bitaxe.ports, "--board", "bitaxe-gamma"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bm1370: 1 chip" in done.stdout
+    assert re.search(r"regulator .* °C, supply 5.00 V, core 1.15\d V", done.stdout)
+    assert is_off(bitaxe)
