@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, overload
+from typing import Protocol, overload, runtime_checkable
 
 NONCE_SPACE = 1 << 32
 #: How often a device without work is called to look after its hardware, at the least.
@@ -191,12 +191,24 @@ class DeviceDetails:
     counters: dict[str, int] = field(default_factory=dict)
 
 
+@runtime_checkable
+class Wakeable(Protocol):
+    """A device whose search waits for its hardware, and can be told not to."""
+
+    def wake(self) -> None:
+        """`cancelled()` may have changed: look now. Called from any thread, also when nothing is being searched, and
+        returns at once."""
+
+
 class HashDevice(Protocol):
     """One device, driven by one thread at a time."""
 
     name: str  #: short and unique, as on screen: "cpu0"
     kind: str  #: "cpu", "gpu", "asic" or "reference"
-    preferred_versions: int  #: versions per job at which the device is fastest; it takes 1 up to this many
+
+    @property
+    def preferred_versions(self) -> int:
+        """Versions per job at which the device is fastest; it takes 1 up to this many. May change between searches."""
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """Search nonces start .. start + count - 1 (modulo 2^32; count up to 2^32) until done, cancelled, or something

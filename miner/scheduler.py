@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from miner.device import IDLE_S, NONCE_SPACE, Candidate, DeviceError, HashDevice, HashJob
+from miner.device import IDLE_S, NONCE_SPACE, Candidate, DeviceError, HashDevice, HashJob, Wakeable
 from miner.share import Finding, Share, check_candidate
 from miner.telemetry import Telemetry
 from miner.work.job import Job, UnitSequence, WorkUnit
@@ -37,6 +37,7 @@ class _Worker:
 
     def __init__(self, device: HashDevice, predecessor: threading.Thread | None) -> None:
         self.device = device
+        self.wakeable = device if isinstance(device, Wakeable) else None
         self.predecessor = predecessor  # a thread of the same device that may still be closing it
         self.paused = False
         self.leaving = False
@@ -97,6 +98,7 @@ class Scheduler:
                 if issued.generation == self._generation - 1 or self._same_parent(issued.unit.job)
             }
             self._changed.notify_all()
+            self._wake()
         self._telemetry.new_job(job.height if job is not None else None)
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -106,6 +108,7 @@ class Scheduler:
             self._generation += 1
             threads = [worker.thread for worker in self._workers.values() if worker.thread is not None]
             self._changed.notify_all()
+            self._wake()
         for thread in threads:
             if thread.is_alive():
                 thread.join(timeout_s)
@@ -128,6 +131,7 @@ class Scheduler:
         with self._changed:
             self._present(name).leaving = True
             self._changed.notify_all()
+            self._wake()
         self._telemetry.removed(name)
 
     def pause(self, name: str) -> None:
@@ -135,6 +139,7 @@ class Scheduler:
         with self._changed:
             self._present(name).paused = True
             self._changed.notify_all()
+            self._wake()
         self._telemetry.paused(name, True)
 
     def resume(self, name: str) -> None:
@@ -152,6 +157,11 @@ class Scheduler:
         """Those that mine, are paused or have been retired, in the order in which they came."""
         with self._changed:
             return [worker.device for worker in self._workers.values() if not worker.leaving]
+
+    def _wake(self) -> None:
+        for worker in self._workers.values():
+            if worker.wakeable is not None:
+                worker.wakeable.wake()
 
     def _present(self, name: str) -> _Worker:
         worker = self._workers[name]
@@ -259,6 +269,7 @@ class Scheduler:
             if share.finding is Finding.BLOCK:
                 self._job = self._sequence = None
                 self._generation += 1
+                self._wake()
         return True
 
     def _same_parent(self, job: Job) -> bool:

@@ -420,3 +420,32 @@ def test_stop_ends_every_thread(rig: Callable[..., Rig]) -> None:
     wait_for(lambda: all(device.jobs for device in devices))
     running.scheduler.stop()
     assert all(device.closed.is_set() for device in devices)
+
+
+def test_a_device_that_waits_for_its_hardware_is_woken_when_work_changes(rig: Callable[..., Rig]) -> None:
+    class Sleeper(FakeDevice):
+        def __init__(self) -> None:
+            super().__init__("sleeper")
+            self.alarm = threading.Event()
+
+        def wake(self) -> None:
+            self.alarm.set()
+
+        def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
+            self.jobs.append(job)
+            while not cancelled():
+                assert self.alarm.wait(WAIT_S)
+                self.alarm.clear()
+            return SearchResult(0, [])
+
+    device = Sleeper()
+    running = rig(device)
+    for count in range(1, 4):
+        running.scheduler.set_job(dataclasses.replace(benchmark_job(), prev_hash=bytes([count]) * 32))
+        wait_for(lambda count=count: len(device.jobs) == count)  # type: ignore[misc]
+    running.scheduler.pause("sleeper")
+    wait_for(lambda: device.idled > 0)
+    running.scheduler.resume("sleeper")
+    wait_for(lambda: len(device.jobs) == 4)
+    running.scheduler.stop()
+    assert device.closed.is_set()
