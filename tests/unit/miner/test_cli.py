@@ -1,0 +1,217 @@
+"""The miner's commands: what the command line and the file make together, and what each says."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from chain.params import NETWORKS
+from chain.primitives.errors import UserError
+from chain.script.addresses import encode_address
+from miner.cli import mine
+from miner.cli.devices import port_state
+from miner.cli.hardware import make_devices
+from miner.cli.mine import override
+from miner.config import AsicSettings, NodeSettings, PoolSettings, Settings, load_settings
+from miner.gpu.discovery import FoundDevice
+
+ADDRESS = encode_address(b"\x00\x14" + bytes(range(20)), NETWORKS["dev"].addresses) or ""
+
+
+@pytest.fixture
+def datadir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PICKAXE_DATADIR", str(tmp_path))
+    return tmp_path
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(mine, list(arguments), env=environment)
+
+
+def complaint(*arguments: str) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, UserError), result.output
+    return str(result.exception)
+
+
+def written(path: Path, *arguments: str, **environment: str) -> Settings:
+    result = run(*arguments, "--write-config", str(path), **environment)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return load_settings(path)
+
+
+def test_every_option_reaches_the_settings(datadir: Path) -> None:
+    settings = written(
+        datadir / "written.toml",
+        *("--network", "dev", "--address", "a", "--url", "stratum+tcp://x:1", "--url", "stratum+tcp://y:2"),
+        *("--user", "me", "--suggest-difficulty", "5", "--follow-redirects", "--datadir", str(datadir)),
+        *("--device", "cpu", "--device", "asic", "--threads", "3", "--idle", "--idle-load", "40", "--gpu", "1"),
+        *("--port", "/dev/a,/dev/b", "--board", "bitaxe-gamma", "--model", "bm1370", "--frequency", "500"),
+        *("--zero-bits", "20", "--blocks", "5", "--pace", "1.5", "--min-difficulty", "2", "--no-version-rolling"),
+        *("--watts", "cpu=65", "--watts", "asic0=18", "--tariff", "0.3", "--currency", "EUR"),
+        *("--http", "127.0.0.1:1", "--http-token", "0123456789abcdef", "--api", "4028", "--api-write"),
+        *("--api-allow", "10.0.0.0/8"),
+    )
+    assert settings.pool == (PoolSettings(url="stratum+tcp://x:1"), PoolSettings(url="stratum+tcp://y:2"))
+    assert (settings.network, settings.address, settings.user, settings.datadir) == ("dev", "a", "me", datadir)
+    assert settings.devices == ("cpu", "asic")
+    assert (settings.cpu.threads, settings.cpu.idle, settings.cpu.idle_load) == (3, True, 40.0)
+    assert settings.gpu.use == ("1",)
+    assert settings.asic == AsicSettings(
+        ports=("/dev/a,/dev/b",), boards=("bitaxe-gamma",), model="bm1370", frequency_mhz=500.0, zero_bits=20
+    )
+    assert (settings.blocks, settings.pace_s, settings.min_difficulty) == (5, 1.5, 2.0)
+    assert (settings.suggest_difficulty, settings.version_rolling, settings.follow_redirects) == (5.0, False, True)
+    assert settings.energy.watts == {"cpu": 65.0, "asic0": 18.0}
+    assert (settings.energy.tariff, settings.energy.currency) == (0.3, "EUR")
+    assert (settings.http.listen, settings.http.token) == ("127.0.0.1:1", "0123456789abcdef")
+    assert (settings.api.listen, settings.api.write, settings.api.allow) == ("4028", True, ("10.0.0.0/8",))
+    assert (datadir / "written.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_command_line_goes_before_the_file(datadir: Path) -> None:
+    (datadir / "miner.toml").write_text(
+        "network = 'dev'\npace_s = 2.0\ndevices = ['asic']\n[cpu]\nthreads = 2\nidle = true\n"
+        "[[pool]]\nurl = 'stratum+tcp://x:1'\nuser = 'me'\n[http]\ntoken_env = 'TOKEN'\n"
+    )
+    same = written(datadir / "a.toml")
+    assert (same.network, same.pace_s, same.devices, same.cpu.threads) == ("dev", 2.0, ("asic",), 2)
+    other = written(datadir / "b.toml", "--pace", "0", "--threads", "1", "--no-idle", "--rpc-url", "http://n:1")
+    assert (other.pace_s, other.cpu.threads, other.cpu.idle, other.network) == (0.0, 1, False, "dev")
+    assert (other.pool, other.node) == ((), (NodeSettings(url="http://n:1"),))
+    token = written(datadir / "c.toml", PICKAXE_HTTP_TOKEN="0123456789abcdef")
+    assert (token.http.token, token.http.token_env) == ("0123456789abcdef", None)
+    assert written(datadir / "d.toml", "--config", "none") == Settings()
+    assert written(datadir / "e.toml", "--config", str(datadir / "b.toml")) == other
+
+
+def test_passwords_stay_out_of_what_is_written(datadir: Path) -> None:
+    written(datadir / "a.toml", "--url", "tcp://x:1", "--user", "me", "--password", "secret")
+    assert "secret" not in (datadir / "a.toml").read_text()
+    assert "exists already" in complaint("--write-config", str(datadir / "a.toml"))
+    assert "cannot write" in complaint("--write-config", str(datadir / "no" / "such" / "folder"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ((), "say where to mine"),
+        (("--url", "tcp://x:1", "--rpc-url", "http://n:1"), "not from both"),
+        (("--url", "tcp://x:1"), "needs a user"),
+        (("--config", "/no/such/file"), "cannot read the configuration"),
+        (("--address", ADDRESS, "--port", "/dev/x"), "add --device asic"),
+        (("--address", ADDRESS, "--board", "bitaxe"), "add --device asic"),
+        (("--address", ADDRESS, "--gpu", "0"), "add --device gpu"),
+        (("--address", ADDRESS, "--device", "asic"), "--port"),
+        (("--address", ADDRESS, "--device", "asic", "--port", "/dev/x", "--threads", "1"), "--threads"),
+        (("--address", ADDRESS, "--device", "asic", "--port", "/dev/x", "--idle"), "--idle"),
+        (("--address", ADDRESS, "--watts", "much"), "--watts much"),
+        (("--address", ADDRESS, "--watts", "5", "--watts", "cpu=5"), "do not go together"),
+        (("--address", ADDRESS, "--http", "here"), None),
+        (("--address", ADDRESS, "--http", "1.2.3.4:99999"), "ports go up to 65535"),
+        (("--address", ADDRESS, "--http", "127.0.0.1:0", "--http-token", "short"), "at least 16"),
+        (("--address", ADDRESS, "--api", "0.0.0.0:4028"), "--api-allow"),
+        (("--address", ADDRESS, "--api", "4028", "--api-allow", "everyone"), "write networks like"),
+        (("--address", ADDRESS, "--tls-ca", __file__, "--url", "tcp://x:1"), "holds no certificates"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(datadir: Path, arguments: tuple[str, ...], wanted: str | None) -> None:
+    said = complaint("--network", "dev", "--quiet", *arguments)
+    assert wanted is None or wanted in said
+    assert "\n" not in said
+
+
+def test_a_busy_port_is_said_before_mining(datadir: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        for option in ("--http", "--api"):
+            said = complaint("--network", "dev", "--address", ADDRESS, "--threads", "1", "--quiet", option, place)
+            assert f"cannot listen at {place}: the port is in use" in said
+            assert option in said
+
+
+def test_secrets_of_the_file_are_found_or_missed(datadir: Path) -> None:
+    (datadir / "miner.toml").write_text("[[pool]]\nurl = 'tcp://x:1'\nuser = 'me'\npassword_env = 'NO_SUCH_VARIABLE'\n")
+    assert "NO_SUCH_VARIABLE, which is not set" in complaint("--network", "dev")
+
+
+def test_overriding_nothing_changes_nothing() -> None:
+    settings = Settings(network="dev", pool=(PoolSettings(url="x"),))
+    assert override(settings, {}) == settings
+
+
+def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_cards() -> list[FoundDevice]:
+        return [FoundDevice("-", "OpenCL", "no OpenCL driver is installed")]
+
+    monkeypatch.setattr("miner.gpu.discover", no_cards)
+    monkeypatch.setattr("miner.asic.transport.scan", list)
+    from miner.config import CpuSettings
+
+    devices, remarks = make_devices(Settings(devices=("auto",), cpu=CpuSettings(threads=1)), frozenset())
+    assert [device.name for device in devices] == ["cpu0"]
+    assert remarks == ["without graphics cards: no GPU can be used here: OpenCL: no OpenCL driver is installed"]
+    with pytest.raises(UserError, match="no GPU can be used here"):
+        make_devices(Settings(devices=("gpu",)), frozenset())
+
+
+def test_several_kinds_together() -> None:
+    from miner.config import CpuSettings
+
+    settings = Settings(devices=("cpu", "asic"), cpu=CpuSettings(threads=2), asic=AsicSettings(ports=("/dev/null0",)))
+    devices, _ = make_devices(settings, frozenset())
+    assert [(device.name, device.kind) for device in devices] == [("cpu0", "cpu"), ("cpu1", "cpu"), ("asic0", "asic")]
+
+
+def test_ports_that_may_not_be_opened_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = tmp_path / "ttyACM0"
+    port.touch()
+    assert port_state(port) == "usable"
+    monkeypatch.setattr("os.access", lambda *_: False)
+    port.chmod(0o600)
+    assert "udev rule" in port_state(port)
+    port.chmod(0o660)
+
+    class Group:
+        gr_name = "dialout"
+
+    monkeypatch.setattr("grp.getgrgid", lambda _: Group)
+    assert "sudo usermod -aG dialout" in port_state(port)
+    assert "No such file" in port_state(tmp_path / "gone")
+
+
+def test_bench_keeps_its_history(tmp_path: Path) -> None:
+    from miner.bench import History
+
+    history = History(tmp_path / "bench.json")
+    assert history.rates("a") == []
+    for rate in (1.0, 3.0, 2.0):
+        history.save({"a": rate})
+    assert history.rates("a") == [1.0, 3.0, 2.0]
+    (tmp_path / "bench.json").write_text('{"a": 5.0, "b": [0], "c": []}')  # as it was kept before, and nonsense
+    assert (history.rates("a"), history.rates("b"), history.rates("c")) == ([5.0], [], [])
+    for _ in range(60):
+        history.save({"a": 1.0})
+    assert len(history.rates("a")) == 50
+    (tmp_path / "bench.json").write_text("nonsense")
+    assert history.rates("a") == []
+
+
+def test_a_device_that_fails_in_a_measurement_is_named() -> None:
+    from miner.bench import measure
+    from miner.device import DeviceError
+    from miner.kernels.reference import ReferenceDevice
+
+    class Broken(ReferenceDevice):
+        def open(self) -> None:
+            raise DeviceError("no driver")
+
+    devices: list[Any] = [ReferenceDevice("cpu0"), Broken("gpu0")]
+    with pytest.raises(DeviceError, match="no driver"):
+        measure(devices, 1, 0.1)
