@@ -115,9 +115,9 @@ class Index(ABC):
         if not index.in_active(at):
             if self.rewinds:
                 return at, False
-            fork = index.fork_point(at)
-            return index.active[0 if fork is None else fork.height + 1], True
-        return index.active[at.height + 1], True
+            self._at = at = index.fork_point(at)
+        following = 0 if at is None else at.height + 1
+        return (index.active[following], True) if following < len(index.active) else None
 
     @staticmethod
     def has_block(entry: BlockIndexEntry) -> bool:

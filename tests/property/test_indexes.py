@@ -16,7 +16,7 @@ def _story(tmp_path: Path, rng: random.Random, steps: int) -> None:
         grow(node, rng, 102)
         indexes = open_all(node.chain)
         for _ in range(steps):
-            what = rng.randrange(7)
+            what = rng.randrange(8)
             if what == 0:
                 reorganise(node, rng, rng.randrange(1, 8))
             elif what == 1:
@@ -31,6 +31,14 @@ def _story(tmp_path: Path, rng: random.Random, steps: int) -> None:
             elif what == 4:
                 for _ in range(rng.randrange(20)):
                     indexes.work(0)
+            elif what == 5:  # the tip goes back, and may come again
+                block_hash = node.chain.index.active[node.chain.tip.height - rng.randrange(5)].hash
+                node.follow(node.chain.invalidate_block(block_hash))
+                if rng.random() < 0.5:
+                    catch_up(indexes)
+                    check_all(indexes)
+                if rng.random() < 0.5:
+                    node.follow(node.chain.reconsider_block(block_hash))
             else:
                 grow(node, rng, rng.randrange(1, 6))
         catch_up(indexes)

@@ -199,3 +199,21 @@ def test_an_index_that_is_full_on_a_dropped_branch_goes_on(
         catch_up(indexes)
         check_all(indexes)
         indexes.close()
+
+
+def test_a_tip_that_goes_back_and_comes_again(tmp_path: Path) -> None:
+    with RegtestNode(tmp_path) as node:
+        node.mine(5)
+        indexes = open_all(node.chain)
+        catch_up(indexes)
+        dropped = node.chain.index.active[3].hash
+        node.follow(node.chain.invalidate_block(dropped))
+        catch_up(indexes)
+        assert [index.height for index in indexes] == [2] * 4
+        assert all(indexes.until_synced(index) for index in indexes)
+        check_all(indexes)
+        node.follow(node.chain.reconsider_block(dropped))
+        catch_up(indexes)
+        assert [index.height for index in indexes] == [5] * 4
+        check_all(indexes)
+        indexes.close()
