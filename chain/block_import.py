@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from chain.consensus.errors import BlockResult, ConsensusError
 from chain.events import Event
+from chain.params import NETWORKS, NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.errors import UserError
 from chain.primitives.types import BlockHash
-from chain.storage.block_files import read_record, scan_blocks
+from chain.storage.block_files import read_record, scan_blocks, xor_bytes
+from chain.storage.layout import XOR_FILE
 
 if TYPE_CHECKING:
     from chain.chainstate import Chainstate
@@ -65,35 +67,59 @@ class _Importer(Generic[Place]):
 
 
 def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
-    """Import the blocks of `path` (records of magic, size, block: as blk*.dat without xor, or a bootstrap file),
-    connecting as they come.
+    """Import the blocks of `path` (records of magic, size, block: a blk*.dat, if need be with the xor.dat beside it, or
+    a bootstrap file), connecting as they come.
 
     Blocks that are known already are passed over, invalid ones are counted and passed over. UserError if the file
-    cannot be read.
+    cannot be read or holds no block of this network.
     """
+    magic = chain.params.magic
     try:
         total = path.stat().st_size
-        path.open("rb").close()
+        key = _key_beside(path, magic)
     except OSError as error:
         raise UserError(f"Cannot read block file {path}: {error.strerror}") from error
-    magic = chain.params.magic
 
     def accept(block: Block, _: int) -> bool:
         if block.hash == chain.params.genesis_hash:
             return False
         return chain.accept_block(block)[1]
 
-    importer: _Importer[int] = _Importer(accept, lambda pos: read_record(path, pos, magic))
-    done = 0
+    importer: _Importer[int] = _Importer(accept, lambda pos: read_record(path, pos, magic, key))
+    seen = done = 0
     events: list[Event] = []
-    for seen, (pos, block) in enumerate(scan_blocks(path, magic), 1):
+    for seen, (pos, block) in enumerate(scan_blocks(path, magic, 0, key), 1):
         importer.offer(block, pos)
         events += chain.activate_best_chain()
         done = pos + block.total_size
         if seen % _STEP_BLOCKS == 0:
             yield ImportProgress(importer.accepted, importer.refused, done, total, events)
             events = []
+    if not seen:
+        raise UserError(
+            f"{path} holds no blocks of network {chain.params.name}{_whose(path, chain.params)}: "
+            "--loadblock takes blk*.dat or bootstrap.dat files of the same network"
+        )
     yield ImportProgress(importer.accepted, importer.refused, total, total, events)
+
+
+def _key_beside(path: Path, magic: bytes) -> bytes:
+    """The key that a block file needs: that of the xor.dat in its folder, if its first bytes say so."""
+    try:
+        key = (path.parent / XOR_FILE).read_bytes()
+    except OSError:
+        key = b""
+    with path.open("rb") as file:
+        head = file.read(len(magic))
+    return key if len(key) == 8 and any(key) and xor_bytes(head, key, 0) == magic else b""
+
+
+def _whose(path: Path, params: NetworkParams) -> str:
+    """If another network's blocks begin the file, which."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    other = next((known for known in NETWORKS.values() if known.magic == head and known is not params), None)
+    return f", but of {other.name}" if other is not None else ""
 
 
 def catch_up(chain: Chainstate) -> int:

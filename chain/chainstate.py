@@ -778,6 +778,8 @@ class Chainstate:
             index.set_tip(index.genesis)
             index.rebuild_candidates()
         if scan:
+            if not rows:  # whatever undo data are there, of Core's or of a database that is gone: nobody names them
+                self.files.delete_undo()
             block_import.catch_up(self)  # with a new database too: block files may be there all the same
             self.store_genesis()
         if activate:

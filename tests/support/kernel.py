@@ -41,7 +41,8 @@ def kernel_block(raw: bytes) -> Any:
 class KernelJudge:
     """A regtest chain of libbitcoinkernel's in `folder`, its databases in memory."""
 
-    def __init__(self, folder: Path, *, workers: int = 1) -> None:
+    def __init__(self, folder: Path, *, workers: int = 1, reindex: bool = False) -> None:
+        """With `reindex` it takes the blocks that lie in `folder`/blocks."""
         self._logs: list[str] = []
         self._results: dict[str, Any] = {}
         pbk.logging_set_options(pbk.LoggingOptions(log_timestamps=False))
@@ -54,7 +55,11 @@ class KernelJudge:
         chain_options.set_worker_threads_num(workers)
         chain_options.update_block_tree_db_in_memory(True)
         chain_options.update_chainstate_db_in_memory(True)
+        if reindex:
+            chain_options.set_wipe_dbs(True, True)
         self.chain = pbk.ChainstateManager(chain_options)
+        if reindex:
+            self.chain.import_blocks([])
 
     def _log(self, line: str) -> None:
         self._logs.append(line)
