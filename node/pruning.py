@@ -41,9 +41,5 @@ def prune_chain(chain: Chainstate, height: int, lock: tuple[str, int] | None = N
         for number in doomed:
             chain.files.delete_file(number)
         log.info("Prune: deleted %d block files up to height %d", len(doomed), limit)
-    gone = -1
-    for entry in chain.index.active:
-        if entry.have_data:
-            break
-        gone = entry.height
-    return gone
+    # From the tip down: the genesis block is there again after a restart.
+    return next((entry.height for entry in reversed(chain.index.active) if not entry.have_data), -1)

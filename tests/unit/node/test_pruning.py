@@ -46,6 +46,7 @@ def test_old_files_go_and_the_chain_goes_on(tmp_path: Path) -> None:
     chain.close()
     chain = _open(tmp_path)
     assert chain.tip.hash == tip
+    assert prune_chain(chain, chain.tip.height) == gone
     entry = chain.index.active[1]
     assert not entry.have_data
     block = type(REGTEST.genesis).parse(raw)
@@ -59,4 +60,13 @@ def test_a_short_chain_keeps_everything(tmp_path: Path) -> None:
     _mine(chain, 50)
     assert prune_chain(chain, 50) == -1
     assert all(entry.have_data for entry in chain.index.active)
+    chain.close()
+
+
+def test_what_an_index_needs_is_kept(tmp_path: Path) -> None:
+    chain = _open(tmp_path)
+    _mine(chain, MIN_BLOCKS_TO_KEEP + 150)
+    assert prune_chain(chain, chain.tip.height, ("some index", 20)) < 20
+    assert chain.index.active[20].have_data
+    assert prune_chain(chain, chain.tip.height, ("some index", chain.tip.height)) > 20
     chain.close()
