@@ -99,7 +99,7 @@ class Node:
         def answers() -> bool:
             if self.process is None or self.process.poll() is not None:
                 raise AssertionError(f"the node ended: {self.output()[-600:]}")
-            with contextlib.suppress(OSError, CallError, http.client.HTTPException):
+            with contextlib.suppress(OSError, ValueError, CallError, http.client.HTTPException):  # also an old cookie
                 return self.call("getblockcount") is not None
             return False
 
