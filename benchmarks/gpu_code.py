@@ -1,5 +1,5 @@
-"""What NVIDIA's compiler makes of the OpenCL kernel: instructions per hash by execution pipe, registers, spills, and the
-rate that they allow. Needs nvcc (or ptxas, for PTX) and cuobjdump; no GPU."""
+"""What NVIDIA's compiler makes of the OpenCL kernel: instructions per hash by execution pipe, registers, spills, and
+the rate that they allow. Needs nvcc (or ptxas, for PTX) and cuobjdump; no GPU."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ typedef unsigned int uint;
 #define atomic_inc(place) atomicAdd(place, 1u)
 """
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*([^;]*);")
-#: On Volta and later: the adder's pipe does logic, shifts and sums, the multiplier's IMAD in all its forms. Each takes a
-#: warp every second cycle in each of a multiprocessor's four parts, which issues one instruction a cycle.
+#: On Volta to Hopper: the adder's pipe does logic, shifts and sums, the multiplier's IMAD in all its forms. Each takes
+#: a warp every second cycle in each of a multiprocessor's four parts, which issues one instruction a cycle.
 _MULTIPLIER = ("IMAD", "IDP")
 _ADDER = ("SHF", "LOP3", "IADD3", "VIADD", "LEA", "PRMT", "ISETP", "SEL", "MOV", "PLOP3", "IMNMX", "VIMNMX", "IABS")
 _PARTS = 4

@@ -53,6 +53,8 @@ class GpuDevice:
 
     def open(self) -> None:
         """Build the kernel; the first time on a device, find out which variant suits it (a few seconds)."""
+        if self._runner is not None:
+            return
         if not self._chosen:
             from miner.gpu.tuner import tuned
 
@@ -64,7 +66,7 @@ class GpuDevice:
             self._chosen = True
         self._state = "building its kernel"
         assert self.variant is not None  # noqa: S101  # set above
-        self._runner = Runner(self.name, self.found.handle, self.variant, QUEUE_DEPTH)
+        self._runner = Runner(self.found.handle, self.variant, QUEUE_DEPTH)
         self._state = "ready"
 
     def close(self) -> None:
@@ -190,9 +192,7 @@ class GpuDevice:
                     found += part
                     continue
             if count * prepared.versions <= CAPACITY:
-                raise DeviceError(
-                    f"{self.name}: reports more candidates than it hashed: its memory or driver is faulty"
-                )
+                raise DeviceError("it reports more candidates than it hashed: its memory or driver is faulty")
             half = count // 2
             # the later half below the earlier: they come off the end in the range's order
             parts += [((start + half) % NONCE_SPACE, count - half), (start, half)]

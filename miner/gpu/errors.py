@@ -1,4 +1,4 @@
-"""OpenCL's errors in one line each: what failed, on which device, and what to do about it."""
+"""OpenCL's errors in one line each: what failed, and what to do about it. Whoever shows it names the device."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def explain(error: BaseException) -> str:
     return f"{status}: {meaning}" if meaning else status
 
 
-def device_error(name: str, action: str, error: BaseException) -> DeviceError:
-    """`name`: the device's; `action`: what was tried ("starting a batch")."""
-    return DeviceError(f"{name}: {action} failed: {explain(error)}")
+def device_error(action: str, error: BaseException) -> DeviceError:
+    """`action`: what was tried ("starting a batch")."""
+    return DeviceError(f"{action} failed: {explain(error)}")
 
 
-def build_error(name: str, variant: object, error: BaseException) -> DeviceError:
+def build_error(variant: object, error: BaseException) -> DeviceError:
     """A kernel that does not build: names the variant, and the compiler's first complaint."""
     complaint = next((line.strip() for line in str(error).splitlines() if re.search(r"\berror\b", line, re.I)), "")
     detail = complaint[:160] or explain(error)
-    return DeviceError(f"{name}: building kernel variant {variant} failed: {detail}")
+    return DeviceError(f"building kernel variant {variant} failed: {detail}")

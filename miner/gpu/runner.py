@@ -100,7 +100,6 @@ class Runner:
 
     def __init__(
         self,
-        name: str,
         device: Any,
         variant: GpuVariant,
         slots: int = 2,
@@ -109,15 +108,14 @@ class Runner:
         program: Any = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.name = name
         self.variant = variant
         self._sleep = sleep
         try:
             context = context or cl.Context([device])
-            program = program or build(name, context, variant)
+            program = program or build(context, variant)
             self._slots = [Slot(context, device, program) for _ in range(slots)]
         except cl.Error as error:
-            raise device_error(name, "opening the device", error) from None
+            raise device_error("opening the device", error) from None
         self._multipliers = [np.uint32(number) for number in MULTIPLIERS]
 
     @property
@@ -153,7 +151,7 @@ class Runner:
             done = cl.enqueue_copy(slot.queue, slot.results, slot.result_buffer, is_blocking=False)
             slot.queue.flush()
         except cl.Error as error:
-            raise device_error(self.name, "starting a batch", error) from None
+            raise device_error("starting a batch", error) from None
         slot.batch = Batch(prepared, start, count, slot, done, time.perf_counter())
         return slot.batch
 
@@ -164,7 +162,7 @@ class Runner:
         nap = min(expected_s * 0.9, _LONGEST_NAP_S)
         while not self.finished(batch):
             if time.perf_counter() > deadline:
-                raise DeviceError(f"{self.name}: no answer for {TIMEOUT_S:.0f} s: the device hangs, or its driver does")
+                raise DeviceError(f"no answer for {TIMEOUT_S:.0f} s: the device hangs, or its driver does")
             self._sleep(max(nap, _POLL_S))
             expected_s -= nap
             nap = min(expected_s * 0.9, _LONGEST_NAP_S)
@@ -182,9 +180,9 @@ class Runner:
         try:
             status = batch.done.command_execution_status
         except cl.Error as error:
-            raise device_error(self.name, "hashing", error) from None
+            raise device_error("hashing", error) from None
         if status < _COMPLETE:
-            raise device_error(self.name, "hashing", RuntimeError(_untyped_cl.status_code.to_string(status)))
+            raise device_error("hashing", RuntimeError(_untyped_cl.status_code.to_string(status)))
         return bool(status == _COMPLETE)
 
     def reclaim(self) -> None:
@@ -218,11 +216,11 @@ class Runner:
             return
 
 
-def build(name: str, context: Any, variant: GpuVariant) -> Any:
+def build(context: Any, variant: GpuVariant) -> Any:
     """The compiled program of a variant; drivers and pyopencl keep binaries from one start to the next."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cl.CompilerWarning)
         try:
             return cl.Program(context, source(variant)).build(["-cl-std=CL1.2"])
         except (cl.Error, ValueError) as error:
-            raise build_error(name, variant, error) from None
+            raise build_error(variant, error) from None

@@ -109,7 +109,7 @@ def measure(
         context = cl.Context([found.handle])
         largest_group = int(found.handle.max_work_group_size)
     except cl.Error as error:
-        raise device_error(found.name, "opening the device", error) from None
+        raise device_error("opening the device", error) from None
     trial = _Trial(found, context)
     rates: dict[GpuVariant, float] = {}
     notes: list[str] = []
@@ -125,13 +125,13 @@ def measure(
                     program.cancel()
                     continue
                 try:
-                    rates[variant] = trial.rate(variant, _waited(program, found.name))
+                    rates[variant] = trial.rate(variant, _waited(program))
                 except DeviceError as error:
-                    notes.append(f"{variant} left out: {str(error).removeprefix(f'{found.name}: ')}")
+                    notes.append(f"{variant} left out: {error}")
             if rates:
                 best = max(rates, key=lambda variant: rates[variant])
     if not rates:
-        raise DeviceError(f"{found.name}: no kernel variant works: {notes[0] if notes else 'none fits the device'}")
+        raise DeviceError(f"no kernel variant works: {notes[0] if notes else 'none fits the device'}")
     tried = tuple(sorted(((str(variant), rate) for variant, rate in rates.items()), key=lambda entry: -entry[1]))
     return Tuning(best, MAX_MIDSTATES, rates[best], tuple(notes), tried)
 
@@ -155,14 +155,14 @@ class _Trial:
         ]
 
     def build(self, variant: GpuVariant) -> Any:
-        return build(self._found.name, self._context, variant)
+        return build(self._context, variant)
 
     def rate(self, variant: GpuVariant, program: Any) -> float:
         """Hashes a second. Raises DeviceError if it fails or finds something else than hashlib."""
-        runner = Runner(self._found.name, self._found.handle, variant, 1, context=self._context, program=program)
+        runner = Runner(self._found.handle, variant, 1, context=self._context, program=program)
         job = PreparedJob.of(self._job, variant.midstates)
         if runner.wait(runner.enqueue(job, self._start, _CHECK_NONCES)) != self._expected:
-            raise DeviceError(f"{self._found.name}: finds other nonces than hashlib")
+            raise DeviceError("it finds other nonces than hashlib")
         job = PreparedJob.of(self._timing_job, variant.midstates)
         nonces = runner.granularity
         best = 0.0
@@ -179,11 +179,11 @@ class _Trial:
         return best
 
 
-def _waited(program: Future[Any], name: str) -> Any:
+def _waited(program: Future[Any]) -> Any:
     try:
         return program.result()
     except cl.Error as error:
-        raise device_error(name, "building a kernel", error) from None
+        raise device_error("building a kernel", error) from None
 
 
 def _read(entry: Any) -> Tuning | None:

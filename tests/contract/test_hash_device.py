@@ -22,8 +22,8 @@ from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
 from miner.kernels.variant import Variant
 
 MAX_TARGET = (1 << 256) - 1
-#: On PoCL. Between them: three widths, both ways to write the logic that a processor has, each use of the multiplier, two
-#: midstates side by side, several nonces for each work-item, work-groups of one and of more.
+#: On PoCL. Between them: three widths, both ways to write the logic that a processor has, each use of the multiplier,
+#: two midstates side by side, several nonces for each work-item, work-groups of one and of more.
 GPU_VARIANTS = [
     GpuVariant(width=16, group=4),
     GpuVariant(width=8, group=8, logic=Logic.BUILTINS, nonces=3, adds=2, shifts=1, rotates=4),
