@@ -19,6 +19,7 @@ from miner.work.template import EXTRANONCE1_SIZE, BadTemplate, Template, job_fro
 REFRESH_S = 30.0  #: new transactions and a fresh time at least this often, with or without long polling
 LONGPOLL_TIMEOUT_S = 3600.0
 STALE_AFTER_S = 60.0  #: without word from any node for this long, work is assumed to be stale and stops
+RETURN_S = 60.0  #: how often the nodes before the one in use are asked whether they are back
 SUBMIT_PATIENCE_S = 60.0  #: how long a block found is offered to a node that does not answer
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _METHOD_NOT_FOUND = -32601
@@ -35,7 +36,8 @@ _WAIT_CODES = {-9, -10, -28}
 
 
 class TemplateSource:
-    """A WorkSource over nodes. Keeps the newest job of the first node in `endpoints` that answers.
+    """A WorkSource over nodes. Keeps the newest job of the first node in `endpoints` that answers, and returns to an
+    earlier one when that is back and not behind.
 
     `on_job(job)`: mine this instead of whatever was mined before; None: stop, there is no valid work.
     `on_message(text)`: one line for the user, each only when something changes.
@@ -67,6 +69,7 @@ class TemplateSource:
         self.hash_rate: Callable[[], float] = float  # a node does not ask
         self._next_extranonce1 = int.from_bytes(os.urandom(EXTRANONCE1_SIZE))
         self._current = 0
+        self._returned: int | None = None  # an earlier node that is back
         self._checked: set[int] = set()
         self._refresh = asyncio.Event()
         self._last_message = ""
@@ -81,12 +84,22 @@ class TemplateSource:
 
     async def run(self) -> None:
         """Fetch and publish work until cancelled. Raises UserError for what waiting cannot mend."""
+        watch = asyncio.create_task(self._watch_earlier())
+        try:
+            await self._fetch()
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _fetch(self) -> None:
         failures = 0
         longpoll_id: str | None = None
         loop = asyncio.get_running_loop()
         while True:
+            if self._returned is not None:
+                self._current, self._returned, longpoll_id, failures = self._returned, None, None, 0
             try:
-                await self._check_network()
+                await self._check_network(self._current)
                 longpoll_id = await self._next_job(longpoll_id)
                 self._last_contact = loop.time()
                 failures = 0
@@ -190,23 +203,40 @@ class TemplateSource:
             refresh.cancel()
             await asyncio.gather(poll, refresh, return_exceptions=True)
 
-    async def _check_network(self) -> None:
+    async def _watch_earlier(self) -> None:
+        """Look every now and then whether a node before the one in use has work again."""
+        while True:
+            await asyncio.sleep(RETURN_S)
+            for number in range(self._current):
+                try:
+                    await self._check_network(number)
+                    answer = await self._clients[number].call("getblocktemplate", {"rules": ["segwit"]})
+                    job = job_from_template(answer, self._payout)
+                except (NodeUnreachable, WrongPassword, BadTemplate, RpcError):
+                    continue
+                if number < self._current and (self._job is None or job.height >= self._job.height):
+                    self._returned = number
+                    self._refresh.set()
+                    break
+
+    async def _check_network(self, number: int) -> None:
         """Once per node: its genesis block must be that of the chosen network."""
-        if self._current in self._checked:
+        if number in self._checked:
             return
+        client = self._clients[number]
         try:
-            genesis = await self._clients[self._current].call("getblockhash", 0)
+            genesis = await client.call("getblockhash", 0)
         except RpcError as error:
             if error.code != _METHOD_NOT_FOUND:  # a proxy that only knows the mining calls is taken at its word
                 raise
             genesis = None
         expected = hash_to_hex(self._params.genesis_hash)
         if genesis is not None and genesis != expected:
-            message = f"node {self.node} is not on network '{self._params.name}' (its genesis block is {genesis})"
+            message = f"node {client.endpoint} is not on network '{self._params.name}' (its genesis block is {genesis})"
             if len(self._clients) == 1:
                 raise UserError(f"{message}: choose its network with --network")
             raise BadTemplate(message)
-        self._checked.add(self._current)
+        self._checked.add(number)
 
     def _password_is_fixed(self) -> bool:
         """Whether the same credentials would be refused again: a cookie may be rewritten by a node that restarts."""

@@ -18,6 +18,7 @@ from miner.work import getblocktemplate, rpc
 from miner.work.getblocktemplate import TemplateSource
 from miner.work.job import Job, UnitSequence
 from miner.work.rpc import Endpoint, NodeClient, NodeUnreachable, RpcError, WrongPassword
+from miner.work.template import solved_block
 from tests.support.template_node import PASSWORD, USER, TemplateNode
 
 DEV = NETWORKS["dev"]
@@ -107,7 +108,7 @@ def test_long_poll_brings_another_miners_block() -> None:
         first = await harness.job()
         await harness.calls(node, "getblocktemplate", 2)
         share = solve(first)
-        node.extend(Block.parse(getblocktemplate.solved_block(first, share.unit.extranonce2, share.header)))
+        node.extend(Block.parse(solved_block(first, share.unit.extranonce2, share.header)))
         second = await harness.job()
         assert (first.height, second.height) == (1, 2)
         late = await harness.source.submit(share)
@@ -186,6 +187,44 @@ def test_a_spare_node_takes_over() -> None:
             await asyncio.gather(task, return_exceptions=True)
             await harness.source.close()
             await good.stop()
+
+    asyncio.run(run())
+
+
+def test_the_first_node_gets_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while it is behind, and not to one of another network."""
+    monkeypatch.setattr(getblocktemplate, "RETURN_S", 0.05)
+
+    async def run() -> None:
+        first, second = TemplateNode(), TemplateNode()
+        await first.start()
+        await second.start()
+        harness = Harness(first, second)
+        task = asyncio.create_task(harness.source.run())
+        try:
+            job = await harness.job()
+            await first.stop()
+            await harness.message(f"mining on node {harness.source._clients[1].endpoint}")
+            while (await harness.source.submit(share := solve(job))).stale:
+                job = await harness.job()
+            block = Block.parse(solved_block(job, share.unit.extranonce2, share.header))
+            await harness.message("mining on node")
+            await first.start()
+            await harness.calls(first, "getblocktemplate", first.calls.count("getblocktemplate") + 3)
+            assert harness.source.node == str(harness.source._clients[1].endpoint), "it is a block behind"
+            first.extend(block)
+            async with asyncio.timeout(TIMEOUT_S):
+                while harness.source.node != str(harness.source._clients[0].endpoint):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            while not harness.jobs.empty():
+                job = await harness.job()
+            assert job.height == 2
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await harness.source.close()
+            await first.stop()
+            await second.stop()
 
     asyncio.run(run())
 
