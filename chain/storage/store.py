@@ -1,7 +1,8 @@
 """The chain's database: coins, header index and tip in one LMDB environment.
 
-`commit` moves all of them in one write transaction, so a crash at any moment leaves the state before it or after
-it. LMDB is copy-on-write: a full disk fails the transaction and leaves the state as it was.
+`commit` moves all of them in one write transaction, or in several through a journal (`chain.storage.journal`), so a
+crash at any moment leaves the state before it or after it. LMDB is copy-on-write: a full disk fails the transaction and
+leaves the state as it was.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +21,14 @@ import lmdb
 from chain.primitives.errors import LocalFault, UserError
 from chain.primitives.types import BlockHash, OutPoint, PackedCoin, hash_to_hex
 from chain.storage.faults import storage_fault
+from chain.storage.journal import JOURNAL_FILE, CommitJournal, Piece, pieces_of
 from chain.storage.layout import (
     COINS_DB,
     FORMAT_VERSION,
     INDEX_DB,
     INDEX_RECORD,
     KEY_FORMAT,
+    KEY_HISTORICAL,
     KEY_NETWORK,
     KEY_POSITION,
     KEY_SNAPSHOT_VALIDATED,
@@ -42,8 +45,14 @@ INITIAL_MAP_SIZE = 1 << (30 if sys.platform == "win32" else 34)
 
 LOCK_FILE = "lock.mdb"
 
-Key = TypeVar("Key", bound=bytes)
+#: Pages that one transaction may change: 64 MiB, held in memory until it commits. A larger commit goes through the
+#: journal.
+ONE_TRANSACTION_PAGES = 1 << 14
+JOURNAL_PIECE = 1 << 13  #: changes of a kind, deletions or additions, in each of its transactions
 
+Item = TypeVar("Item")
+
+_NEW_COINS_PER_PAGE = 30
 _COINS_READ = 500_000  # in order: 40 MB of pages
 
 
@@ -66,10 +75,11 @@ class ChainStore:
         """
         self.path = path
         self._iterators = 0  # of iterate_coins, under way
+        self._journal = CommitJournal(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             if recreate:
-                for name in (DATA_FILE, LOCK_FILE, SUMS_FILE):
+                for name in (DATA_FILE, LOCK_FILE, SUMS_FILE, JOURNAL_FILE):
                     (path / name).unlink(missing_ok=True)
             self._checksums = _verify(path, without_coins=without_coins)
             self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
@@ -84,6 +94,15 @@ class ChainStore:
         try:
             self._check_identity(genesis)
             self._checksums.update()
+            if self._journal.exists():
+                try:
+                    self._journal.check()
+                except LocalFault:
+                    if not without_coins:
+                        raise
+                    self._journal.remove()
+                else:
+                    self._carry_out_journal()
         except BaseException:
             self._env.close()
             raise
@@ -198,21 +217,36 @@ class ChainStore:
         deleted: Collection[bytes],
         added: Mapping[OutPoint, PackedCoin],
     ) -> None:
-        """Write all of it in one transaction: coins `deleted` first, then `added`. LocalFault if it cannot be done;
-        then nothing was.
+        """Write all of it, at once as far as anybody can tell: coins `deleted` first, then `added`. LocalFault if it
+        cannot be done: then nothing was, or (a large commit) it will be when the store is opened again.
         """
         deletions = sorted(deleted)
-        coins = sorted(added)
-        records = sorted(index.items())
+        additions = sorted(added)
+        tail = Piece(tip=tip, position=position, records=sorted(index.items()))
+        if self._pages_changed(len(deletions) + len(additions)) <= ONE_TRANSACTION_PAGES:
+            self._transact(lambda: chain(pieces_of(deletions, additions, added, KEPT_LOOKUPS), [tail]))
+        else:
+            self._journal.write(chain(pieces_of(deletions, additions, added, JOURNAL_PIECE), [tail]))
+            self._carry_out_journal()
+
+    def _carry_out_journal(self) -> None:
+        for piece in self._journal.read():
+            self._transact(partial(iter, [piece]))
+        self._journal.remove()
+
+    def _pages_changed(self, changes: int) -> int:
+        """About how many pages so many changes, anywhere in the coins, have LMDB hold in memory."""
+        with self._env.begin() as txn:
+            pages = txn.stat(self._coins)["leaf_pages"]
+        return int(min(changes, pages)) + changes // _NEW_COINS_PER_PAGE
+
+    def _transact(self, pieces: Callable[[], Iterable[Piece]]) -> None:
+        """Apply pieces in one transaction; asked for again if the map has to grow."""
         while True:
             try:
                 with self._env.begin(write=True) as txn:
-                    self._write_coins(txn, deletions, coins, added)
-                    if records:
-                        with txn.cursor(self._index) as cursor:
-                            cursor.putmulti(records)
-                    txn.put(KEY_POSITION, POSITION.pack(*position), db=self._meta)
-                    txn.put(KEY_TIP, tip, db=self._meta)
+                    for piece in pieces():
+                        self._apply(txn, piece)
                 self._checksums.update()
                 return
             except lmdb.MapFullError:
@@ -220,26 +254,43 @@ class ChainStore:
             except lmdb.Error as error:
                 raise storage_fault(error, "writing", self.path) from error
 
-    def _write_coins(
-        self,
-        txn: lmdb.Transaction,
-        deletions: Sequence[bytes],
-        additions: Sequence[OutPoint],
-        coins: Mapping[OutPoint, PackedCoin],
-    ) -> None:
-        """One sweep through the keys, part by part, deletions first in each: every page is visited once."""
-        database, begin = self._coins, 0
-        for part in [*_parts(additions), ()]:
-            end = bisect_right(deletions, part[-1], begin) if part else len(deletions)
-            for some in _parts(deletions[begin:end]):
-                for outpoint in some:
-                    txn.delete(outpoint, db=database)
-                self._pages.touched(len(some))
-            begin = end
-            if part:
-                with txn.cursor(database) as cursor:
-                    cursor.putmulti([(outpoint, coins[outpoint]) for outpoint in part])
-                self._pages.touched(len(part))
+    def _apply(self, txn: lmdb.Transaction, piece: Piece) -> None:
+        for keys in _parts(piece.deletions):
+            for outpoint in keys:
+                txn.delete(outpoint, db=self._coins)
+            self._pages.touched(len(keys))
+        for pairs in _parts(piece.additions):
+            with txn.cursor(self._coins) as cursor:
+                cursor.putmulti(pairs)
+            self._pages.touched(len(pairs))
+        if piece.tip is not None:
+            with txn.cursor(self._index) as cursor:
+                cursor.putmulti(piece.records)
+            txn.put(KEY_POSITION, POSITION.pack(*piece.position), db=self._meta)
+            txn.put(KEY_TIP, piece.tip, db=self._meta)
+
+    @property
+    def historical_position(self) -> tuple[int, int] | None:
+        """(block file number, bytes in use) of the files with blocks below a UTXO snapshot, if there are such files."""
+        record = self._get_meta(KEY_HISTORICAL)
+        if record is None:
+            return None
+        number, end = POSITION.unpack(record)
+        return number, end
+
+    def set_historical_position(self, position: tuple[int, int] | None) -> None:
+        """An old one does no harm: what was written since is found in the files. So it need not be of the moment of a
+        commit.
+        """
+        try:
+            with self._env.begin(self._meta, write=True) as txn:
+                if position is None:
+                    txn.delete(KEY_HISTORICAL)
+                else:
+                    txn.put(KEY_HISTORICAL, POSITION.pack(*position))
+        except lmdb.Error as error:
+            raise storage_fault(error, "writing", self.path) from error
+        self._checksums.update()
 
     @property
     def snapshot_validated(self) -> BlockHash | None:
@@ -280,7 +331,8 @@ class ChainStore:
         try:
             with self._env.begin(write=True) as txn:
                 txn.drop(self._coins, delete=False)
-                txn.delete(KEY_TIP, db=self._meta)
+                for key in (KEY_TIP, KEY_SNAPSHOT_VALIDATED, KEY_HISTORICAL):
+                    txn.delete(key, db=self._meta)
         except lmdb.Error as error:
             raise storage_fault(error, "writing", self.path) from error
         self._checksums.update()
@@ -394,10 +446,10 @@ def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
     return _verify(path, without_coins=False)
 
 
-def _parts(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    """Consecutive pieces that touch few enough pages to keep them mapped."""
-    for start in range(0, len(keys), KEPT_LOOKUPS):
-        yield keys[start : start + KEPT_LOOKUPS]
+def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Consecutive parts that touch few enough pages to keep them mapped."""
+    for start in range(0, len(items), KEPT_LOOKUPS):
+        yield items[start : start + KEPT_LOOKUPS]
 
 
 def pad_file(path: Path, size: int) -> None:
