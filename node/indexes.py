@@ -23,8 +23,8 @@ from node.config import NodeConfig
 
 log = logging.getLogger("pickaxe.node")
 
-#: in the order in which getindexinfo shows them
-INDEXES: Final[tuple[type[Index], ...]] = (TransactionIndex, CoinStatsIndex, AddressIndex, BlockFilterIndex)
+#: in Core's order, which decides whose name an error bears
+INDEXES: Final[tuple[type[Index], ...]] = (TransactionIndex, BlockFilterIndex, CoinStatsIndex, AddressIndex)
 
 SLICE_S: Final = 0.02  #: of the chain's thread; what else waits for it waits no longer than this, or one block
 SYNC_SHARE: Final = 0.1  #: of its time while blocks are being connected

@@ -32,7 +32,7 @@ AnyIndex = TypeVar("AnyIndex", bound=Index)
 
 
 class IndexSet:
-    """All indexes of one chain, in the order in which getindexinfo shows them."""
+    """All indexes of one chain."""
 
     def __init__(self, chain: Chainstate, indexes: Iterable[Index] = ()) -> None:
         self._chain = chain
