@@ -43,6 +43,7 @@ from miner.work.stratum_v2.wire import BadMessage, Frame, FrameDecoder, encode_f
 VENDOR, FIRMWARE = "Pickaxe", "pickaxe/0.1"
 SHARE_PATIENCE_S = 300.0  #: pools answer shares in batches (§5.3.13); one that answers none for so long has lost us
 _EXTRANONCE_BYTES = 4  # for our own use, at least
+_FIRST_UPDATE_S = 10.0  # when there is a measured rate to tell of
 _UPDATE_S = 60.0  # the pool is told of our hash rate at most this often,
 _UPDATE_CHANGE = 1.2  # and only when it has changed by more than this
 _FIRST_RATE = 1e7  # said before anything is known: about one processor core
@@ -287,7 +288,7 @@ class StratumV2Client:
         self._prefix, self._extranonce_size = message.extranonce_prefix, size
         self._deadline = None
         self.step = Step.AUTHORIZED
-        self._next_update = self._clock() + _UPDATE_S
+        self._next_update = self._clock() + _FIRST_UPDATE_S
         self._events.append(Authorized())
         self._set_target(message.target)
 

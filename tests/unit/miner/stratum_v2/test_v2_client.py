@@ -440,6 +440,20 @@ def test_every_truncation_of_every_message_is_refused_or_means_nothing(rng: rand
                 continue
 
 
+def test_whatever_a_pool_sends_is_answered_with_events(rng: random.Random) -> None:
+    """Kinds, channels and payloads at random, half of them true messages with bytes changed: never an exception."""
+    for _ in range(60):
+        link = mining()
+        for _ in range(20):
+            kind = rng.choice([0x01, 0x02, 0x04, 0x11, 0x12, 0x14, *range(0x15, 0x26), rng.randrange(256)])
+            payload = bytearray(rng.randbytes(rng.choice([0, 4, 8, 12, 45, 60, 200])))
+            if rng.random() < 0.7:
+                payload[:4] = struct.pack("<I", 5)
+            link.server.send(kind, bytes(payload))
+        link.run()
+        link.client.check_timeouts()
+
+
 def test_the_ephemeral_key_is_another_one_every_time() -> None:
     key = parse_pool_url(f"stratum2+tcp://h:1/{SPEC_KEY}", "u", None).authority_key
     assert key is not None

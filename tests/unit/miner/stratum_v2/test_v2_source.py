@@ -10,7 +10,7 @@ from chain.primitives.errors import UserError
 from miner.work.stratum import source
 from tests.support import stratum_v2_server
 from tests.support.stratum_server import Pool, StratumServer
-from tests.support.stratum_v2_server import Hostility, PoolV2, StratumV2Server
+from tests.support.stratum_v2_server import AUTHORITY_SECRET, Hostility, PoolV2, StratumV2Server
 from tests.unit.miner.stratum.test_stratum_source import EASY, Harness, play, share_of
 
 SHARE_TARGET = (1 << 250) - 1
@@ -120,6 +120,27 @@ def test_a_silent_pool_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         await harness.job()
 
     play(lambda: Harness(bad.url, good.url), scenario, bad, good)
+
+
+@pytest.mark.parametrize("authority", [AUTHORITY_SECRET, bytes(31) + b"\x05"])
+def test_redirects_are_followed_to_servers_of_the_same_authority_only(authority: bytes) -> None:
+    """To another host as well: unlike V1's, the new server has to show a certificate."""
+    first, second = StratumV2Server(), StratumV2Server(PoolV2(authority=authority))
+
+    async def scenario(harness: Harness) -> None:
+        await harness.job()
+        for connection in first.pool.connections:
+            connection.send(0x04, b"\x09localhost" + second.port.to_bytes(2, "little"))
+        first.flush()
+        if authority == AUTHORITY_SECRET:
+            await harness.until(lambda: second.pool.connections and second.pool.connections[0].channel)
+            await harness.message(f"mining at pool localhost:{second.port}")
+        else:
+            await harness.message("is not signed by the key in its address")
+            assert second.pool.messages == {}
+            await harness.until(lambda: harness.source.pool == f"127.0.0.1:{first.port}")
+
+    play(lambda: Harness(first.url), scenario, first, second)
 
 
 def test_leaving_closes_the_channel() -> None:
