@@ -53,14 +53,17 @@ def scan() -> None:
 
 @asic.command()
 def boards() -> None:
-    """List the boards whose supply, fan and sensors can be looked after."""
+    """List the boards known by name; those with a control channel have their supply, fan and sensors looked after."""
     from miner.asic.boards.catalog import BOARDS
+    from miner.asic.families import OLDER_BOARDS
 
     table = Table("name", "board", "clock", "control")
     for name, profile in BOARDS.items():
         low, high = profile.clock_limits_mhz
         clock = f"{profile.clock_mhz() or 0:g} MHz, {low:g} to {high:g}"
         table.add_row(name, profile.title, clock, profile.control.value)
+    for name, title in OLDER_BOARDS.items():
+        table.add_row(name, title, "", "")
     Console().print(table)
 
 
@@ -74,8 +77,13 @@ def info(port: str, model: str | None, board_name: str | None) -> None:
     from miner.asic.bm13xx.driver import DriverOptions
     from miner.asic.bm13xx.events import RegisterRead
     from miner.asic.bm13xx.registers import REGISTERS
+    from miner.asic.families import OLDER_BOARDS
+    from miner.asic.older_boards import identify_board
     from miner.asic.self_test import describe_sensors, open_board, pump_for, wait_until_up
 
+    if board_name is not None and board_name.lower() in OLDER_BOARDS:
+        click.echo(identify_board(port, board_name))
+        return
     board = open_board(port, model, DriverOptions(identify_only=True, attempts=1), board_name)
     try:
         up = wait_until_up(board)
@@ -116,8 +124,14 @@ def test(
     board_name: str | None,
 ) -> None:
     """Start the chain behind PORT, hash on jobs of its own, and judge every chip. Exit status 1 if one fails."""
+    from miner.asic.families import OLDER_BOARDS
+    from miner.asic.older_boards import judge_board
     from miner.asic.self_test import run_self_test
 
+    if board_name is not None and board_name.lower() in OLDER_BOARDS:
+        judge_board(port, board_name, frequency, seconds, zero_bits, click.echo)
+        click.echo("self-test passed")
+        return
     report = run_self_test(port, model, chips, frequency, seconds, zero_bits, click.echo, board_name)
     table = Table("chip", "good", "wrong", "repeated", "rate", "of nominal", "verdict")
     for line in report.chips:

@@ -65,6 +65,6 @@ def _boards(settings: Settings, wanted: bool, remarks: list[str]) -> Sequence[Ha
             remarks.append(f"perhaps boards, perhaps not: name them with --port: {', '.join(unsure)}")
         if not ports:
             return []
-    from miner.asic.device import asic_devices
+    from miner.asic.families import serial_devices
 
-    return asic_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, asic.boards)
+    return serial_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, asic.boards)

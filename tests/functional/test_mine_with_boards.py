@@ -19,10 +19,21 @@ pytestmark = pytest.mark.functional
 PAYOUT = encode_address(b"\x00\x14" + bytes(range(20)), network("dev").addresses) or ""
 
 
-def test_blocks_from_an_emulated_board_are_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "emulated",
+    [
+        ["bm1370", "--chips", "2"],
+        ["u3"],
+        ["avalon"],
+        pytest.param(["u1"], marks=pytest.mark.slow),  # whole nonce ranges of seconds
+        pytest.param(["erupter"], marks=pytest.mark.slow),
+        pytest.param(["icarus"], marks=pytest.mark.slow),
+    ],
+)
+def test_blocks_from_an_emulated_board_are_accepted(emulated: list[str], tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
     emulator = subprocess.Popen(
-        [sys.executable, "-m", "node.cli.main", "asic", "emulate", "bm1370", "--chips", "2"],
+        [sys.executable, "-m", "node.cli.main", "asic", "emulate", *emulated],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -41,6 +52,38 @@ def test_blocks_from_an_emulated_board_are_accepted(tmp_path: Path) -> None:
             assert "mined 3 blocks" in done.stdout
             assert "hardware errors 0" in done.stdout
             assert node.call("getblockcount") == 3
+    finally:
+        emulator.send_signal(signal.SIGINT)
+        emulator.communicate(timeout=30)
+
+
+def test_older_boards_are_named_and_judged(tmp_path: Path) -> None:
+    link = tmp_path / "board"
+    emulator = subprocess.Popen(
+        [sys.executable, "-m", "node.cli.main", "asic", "emulate", "u3", "--zero-bits", "8", "--link", str(link)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert emulator.stdout is not None
+        assert emulator.stdin is not None
+        assert "--board u3" in "".join(line for line in [emulator.stdout.readline(), emulator.stdout.readline()])
+        named = pickaxe("asic", "info", str(link), "--board", "u3")
+        assert named.returncode == 0, named.stderr
+        assert named.stdout.startswith("AntMiner U3, 225 MHz")
+        judged = pickaxe("asic", "test", str(link), "--board", "u3", "--seconds", "5", "--zero-bits", "8")
+        assert judged.returncode == 0, judged.stdout + judged.stderr
+        assert "self-test passed" in judged.stdout
+        emulator.stdin.write("wrong 0.5\n")
+        emulator.stdin.flush()
+        judged = pickaxe("asic", "test", str(link), "--board", "u3", "--seconds", "5", "--zero-bits", "8")
+        assert judged.returncode == 1
+        assert "wrong nonces" in judged.stderr
+        other = pickaxe("asic", "info", str(link), "--board", "avalon")
+        assert other.returncode == 1
+        assert "Error: " in other.stderr
+        assert "to a reset" in other.stderr
     finally:
         emulator.send_signal(signal.SIGINT)
         emulator.communicate(timeout=30)

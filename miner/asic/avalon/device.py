@@ -7,7 +7,7 @@ comes back with a later search, named by its job.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from miner.asic.avalon.driver import (
     BAUD,
@@ -150,9 +150,9 @@ class AvalonDevice:
         return candidates
 
 
-def avalon_devices(
-    ports: Sequence[str], frequency_mhz: float | None = None, rows: int = 32, zero_bits: int = 32
-) -> list[AvalonDevice]:
-    """One device per port, named avalon0, avalon1, …. UserError for a clock or a number of rows it cannot have."""
-    options = Options(round(frequency_mhz) if frequency_mhz is not None else DEFAULT_MHZ, rows, zero_bits)
-    return [AvalonDevice(f"avalon{index}", port, options) for index, port in enumerate(ports)]
+def avalon_device(
+    name: str, port: str, frequency_mhz: float | None = None, rows: int = 32, zero_bits: int = 32
+) -> AvalonDevice:
+    """The device behind a port. UserError for a clock or a number of rows it cannot have."""
+    mhz = round(frequency_mhz) if frequency_mhz is not None else DEFAULT_MHZ
+    return AvalonDevice(name, port, Options(mhz, rows, zero_bits))

@@ -42,6 +42,11 @@ class _Row:
     since: float = 0.0
     hits: deque[tuple[float, int, int]] = field(default_factory=deque)  # (due, position, chip)
 
+    def describe(self) -> str:
+        """One line for people."""
+        state = "dead" if self.dead else "hashing" if self.hashing else "idle"
+        return f"row {self.index}: {self.frequency_mhz:g} MHz, {self.temperature_c:.1f} °C, {state}"
+
 
 @dataclass(slots=True)
 class EmulatedAvalon:

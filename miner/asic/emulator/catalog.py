@@ -8,11 +8,25 @@ from pathlib import Path
 
 from chain.primitives.errors import UserError
 from miner.asic.bm13xx.models import MODELS
+from miner.asic.chips import CHIPS
+from miner.asic.emulator.avalon import EmulatedAvalon
 from miner.asic.emulator.bitaxe import KINDS, EmulatedBitaxe, ReplyFraming
-from miner.asic.emulator.board import EmulatedBoard
+from miner.asic.emulator.board import ChainLike, EmulatedBoard
 from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.emulator.faults import Faults
+from miner.asic.emulator.gekko import EmulatedGekkoChain
+from miner.asic.emulator.icarus import KINDS as ICARUS_KINDS
+from miner.asic.emulator.icarus import EmulatedIcarus
+from miner.asic.gekko.models import GEKKO_MODELS
 
+GEKKO_BOARDS = {
+    "gekko-compac": ("bm1384", 1),
+    "gekko-2pac": ("bm1384", 2),
+    "gekko-newpac": ("bm1387", 2),
+    "gekko-r606": ("bm1387", 12),
+    "gekko-compacf": ("bm1397", 1),
+    "gekko-r909": ("bm1397", 6),
+}
 _AFFORDABLE_RATE = 40_000  #: hashes a second that cost about a fifth of a core
 
 
@@ -58,7 +72,36 @@ def emulation(name: str, options: EmulationOptions) -> Emulation:
         scale = _scale(options, model.nominal_hash_rate(model.default_mhz) * chips)
         chain = EmulatedChain(model, chips, scale, latency_s=options.latency_s, faults=faults)
         return Emulation(EmulatedBoard(chain, options.link), f"{chips} × {model.name}", scale, "")
-    raise UserError(f"nothing called {name!r} can be emulated; known are {', '.join([*MODELS, *KINDS])}")
+    if name in ICARUS_KINDS:
+        kind_of_icarus = ICARUS_KINDS[name]
+        scale = _scale(options, 1 / kind_of_icarus.seconds_per_hash)
+        icarus = EmulatedIcarus(kind_of_icarus, scale, options.latency_s, faults)
+        return Emulation(EmulatedBoard(icarus, options.link), name, scale, f"--board {name}")
+    if name == "avalon":
+        rows = options.chips or 32
+        if rows > 32:
+            raise UserError("an Avalon has at most 32 rows of chips")
+        scale = _scale(options, rows * 282e6 * 10)
+        avalon = EmulatedAvalon(rows, scale, options.latency_s, faults)
+        return Emulation(EmulatedBoard(avalon, options.link), f"Avalon with {rows} rows", scale, "--board avalon")
+    known = ", ".join([*MODELS, *KINDS, *ICARUS_KINDS, "avalon"])
+    if name in GEKKO_BOARDS or name in GEKKO_MODELS:
+        chip_name, on_board = GEKKO_BOARDS.get(name, (name, None))
+        if on_board is not None and options.chips not in (None, on_board):
+            raise UserError(f"a {name} has {on_board} chip{'s' if on_board > 1 else ''}: leave --chips out")
+        chips = on_board or options.chips or 1
+        model = CHIPS[chip_name]
+        scale = _scale(options, model.nominal_hash_rate(model.default_mhz) * chips)
+        advice = f"--board {name}" if name in GEKKO_BOARDS else f"--model {name}"
+        board = EmulatedBoard(_gekko_chain(chip_name, chips, scale, options, faults), options.link)
+        return Emulation(board, f"{name} with {chips} × {chip_name}", scale, advice)
+    raise UserError(f"nothing called {name!r} can be emulated; known are {known}")
+
+
+def _gekko_chain(name: str, chips: int, scale: int, options: EmulationOptions, faults: Faults) -> ChainLike:
+    if name in MODELS:
+        return EmulatedChain(MODELS[name], chips, scale, latency_s=options.latency_s, faults=faults)
+    return EmulatedGekkoChain(name, chips, scale, faults, options.latency_s)
 
 
 def _scale(options: EmulationOptions, hash_rate: float) -> int:

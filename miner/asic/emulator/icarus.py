@@ -74,6 +74,11 @@ class _Engine:
     frequency_mhz: float = 0.0
     hashing: bool = False
 
+    def describe(self) -> str:
+        """One line for people."""
+        state = "dead" if self.dead else "hashing" if self.hashing else "idle"
+        return f"board: {self.frequency_mhz:g} MHz, {self.temperature_c:.1f} °C, {state}"
+
 
 @dataclass(slots=True)
 class _Search:

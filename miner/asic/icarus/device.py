@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from chain.primitives.errors import UserError
 from miner.asic.icarus.driver import (
@@ -166,20 +166,21 @@ class IcarusDevice:
         self.driver.start_later(self._clock() + _RETRY_S)
 
 
-def icarus_devices(
-    ports: Sequence[str],
-    model_name: str | None = None,
+def icarus_device(
+    name: str,
+    port: str,
+    board: str,
     frequency_mhz: float | None = None,
     millivolts: int | None = None,
     zero_bits: int = 32,
-) -> list[IcarusDevice]:
-    """One device per port, named icarus0, icarus1, …; `model_name` None finds out all but a U3. UserError for an
-    unknown model, or a clock or voltage it cannot take."""
-    model = icarus_model(model_name) if model_name is not None else None
-    if frequency_mhz is not None and (model is None or model.clock is Clock.FIXED):
-        raise UserError("only AntMiners have a clock to set: name the board with --model u1, u2 or u3")
-    if millivolts is not None and (model is None or model.clock is not Clock.U3):
-        raise UserError("only an AntMiner U3 has a voltage to set: name it with --model u3")
-    options = Options(model, frequency_mhz, millivolts, zero_bits)
+) -> IcarusDevice:
+    """The device behind a port. `board` is a model's name; "icarus" finds out which, all but a U3. UserError for an
+    unknown one, or a clock or voltage it cannot take."""
+    model = icarus_model(board)
+    if frequency_mhz is not None and model.clock is Clock.FIXED:
+        raise UserError("only AntMiners have a clock to set: name the board with --board u1, u2 or u3")
+    if millivolts is not None and model.clock is not Clock.U3:
+        raise UserError("only an AntMiner U3 has a voltage to set: name it with --board u3")
+    options = Options(None if model.name == "icarus" else model, frequency_mhz, millivolts, zero_bits)
     IcarusDriver(options).check_options()
-    return [IcarusDevice(f"icarus{index}", port, options) for index, port in enumerate(ports)]
+    return IcarusDevice(name, port, options)

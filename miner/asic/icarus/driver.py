@@ -270,7 +270,7 @@ class IcarusDriver:
     def _identify(self, reply_bytes: int) -> Generator[float, bytes, None]:
         model = self.options.model
         if model is not None and model.reply_bytes != reply_bytes:
-            self._fail(f"the board answers with {reply_bytes} bytes, as no {model.title} does: check --model")
+            self._fail(f"the board answers with {reply_bytes} bytes, as no {model.title} does: check --board")
             return
         engines = model.engines if model is not None else 1
         if reply_bytes == NONCE_BYTES and (model is None or model.engines > 1):
@@ -405,7 +405,7 @@ class IcarusDriver:
 def _explain(answer: bytes) -> str:
     """What was heard instead of the golden nonce."""
     if not answer:
-        return "nothing answers to golden work: no Icarus-type board, or one without power (a U3 needs --model u3)"
+        return "nothing answers to golden work: no Icarus-type board, or one without power (a U3 needs --board u3)"
     if answer[:NONCE_BYTES] == GOLDEN.nonces[0]:
         if len(answer) == 2 * NONCE_BYTES:
             return "the board answers with 8 bytes, as a Rockminer R-Box does, which is not driven"

@@ -97,13 +97,13 @@ def test_clock_and_voltage_are_set_before_the_board_is_looked_for() -> None:
 def test_a_u3_without_its_voltage_is_not_found_and_says_so() -> None:
     bench = Bench("u3")
     bench.run(3.0)
-    assert next(event for event in bench.events if isinstance(event, Failed)).reason.endswith("(a U3 needs --model u3)")
+    assert next(event for event in bench.events if isinstance(event, Failed)).reason.endswith("(a U3 needs --board u3)")
 
 
 def test_another_board_than_was_named() -> None:
     bench = Bench("u1", "erupter")
     bench.run(3.0)
-    assert bench.events == [Failed("the board answers with 5 bytes, as no Block Erupter USB does: check --model")]
+    assert bench.events == [Failed("the board answers with 5 bytes, as no Block Erupter USB does: check --board")]
 
 
 @pytest.mark.parametrize(
