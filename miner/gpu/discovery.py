@@ -171,24 +171,17 @@ def _unusable(cl: Any, device: Any) -> str:
 
 
 def _address(cl: Any, device: Any) -> str:
-    """PCI address as lspci writes it, or empty. Three vendors, three ways."""
-    for read in (_standard_address, _nvidia_address, _amd_address):
+    """PCI address as lspci writes it, or empty: pyopencl can ask two vendors' drivers."""
+    for read in (_nvidia_address, _amd_address):
         try:
-            if address := read(cl, device):
+            if address := read(device):
                 return address
         except (cl.Error, AttributeError, TypeError, ValueError):
             continue
     return ""
 
 
-def _standard_address(cl: Any, device: Any) -> str:
-    if "cl_khr_pci_bus_info" not in device.extensions:
-        return ""
-    info = device.get_info(cl.device_info.PCI_BUS_INFO_KHR)
-    return f"{info.pci_domain:04x}:{info.pci_bus:02x}:{info.pci_device:02x}.{info.pci_function:x}"
-
-
-def _nvidia_address(cl: Any, device: Any) -> str:
+def _nvidia_address(device: Any) -> str:
     if "cl_nv_device_attribute_query" not in device.extensions:
         return ""
     domain, bus = int(getattr(device, "pci_domain_id_nv", 0)), int(device.pci_bus_id_nv)
@@ -196,7 +189,7 @@ def _nvidia_address(cl: Any, device: Any) -> str:
     return f"{domain:04x}:{bus:02x}:{slot >> 3:02x}.{slot & 7:x}"
 
 
-def _amd_address(cl: Any, device: Any) -> str:
+def _amd_address(device: Any) -> str:
     if "cl_amd_device_attribute_query" not in device.extensions:
         return ""
     topology = device.topology_amd
