@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -220,6 +222,18 @@ def test_rest_pauses_cores_alone_and_keeps_what_the_user_paused(monkeypatch: pyt
     _, display = play(scenario, idle_load=33.0)
     assert "resting: on battery" in display.messages
     assert "the processor is left alone again: mining goes on" in display.messages
+
+
+def test_readers_change_nothing() -> None:
+    async def scenario(display: Display, http_port: int, api_port: int) -> None:
+        await display.said("reads only")
+        for command in ("quit", "restart", "pgadisable", "privileged"):
+            assert (await ask(api_port, command, 0))["STATUS"][0]["Code"] == 45
+        os.kill(os.getpid(), signal.SIGINT)
+
+    outcome, display = play(scenario, write=False)
+    assert not outcome.restart
+    assert not any("paused" in message for message in display.messages)
 
 
 def test_a_busy_port_ends_the_run_before_it_begins() -> None:
