@@ -126,12 +126,21 @@ def catch_up(chain: Chainstate) -> int:
     """Enter the blocks that the files hold beyond the last flush; how many. Afterwards writing goes on behind the
     last whole one.
     """
-    number, end = chain.files.file_number, chain.files.end
+    files = chain.files
     importer = _stored_importer(chain)
-    for at_file, pos, block in chain.files.scan(number, end):
-        importer.offer(block, (at_file, pos))
-        number, end = at_file, pos + block.total_size
-    chain.files.set_position(number, end)
+    # With blocks below a UTXO snapshot apart, two files were being written; whatever followed has higher numbers than
+    # both, and counts to the one of the higher number.
+    starts = {(files.file_number, files.end)} | ({files.historical} if files.historical is not None else set())
+    ends: dict[tuple[int, int], tuple[int, int]] = {}
+    for start in sorted(starts):
+        ends[start] = start
+        for at_file, pos, block in files.scan(*start, only=start != max(starts)):
+            importer.offer(block, (at_file, pos))
+            ends[start] = at_file, pos + block.total_size
+    if files.historical is not None:
+        files.historical = ends[files.historical]
+        files.cut(*files.historical)
+    files.set_position(*ends[files.file_number, files.end])
     return importer.accepted
 
 

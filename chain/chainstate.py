@@ -184,6 +184,8 @@ class Chainstate:
                     tip = self._store.tip or self.params.genesis_hash
                     self._store.commit(tip=tip, position=position, index=index, deleted=(), added={})
                 index = {}
+                if self._store.historical_position != self.files.historical:
+                    self._store.set_historical_position(self.files.historical)
             self.coins.flush(tip=self.tip.hash, position=position, index=index)
         except LocalFault:
             self._fault = True
@@ -438,7 +440,7 @@ class Chainstate:
     def dump_snapshot(
         self, target: BlockIndexEntry, file: BinaryIO, *, scratch_dir: Path | None
     ) -> Iterator[DumpProgress | DumpResult]:
-        """Write the coins at `target`, a block of the active chain, to `file`, step by step; see chain.snapshot.dump."""
+        """Write the coins at `target`, a block of the active chain, step by step; see chain.snapshot.dump."""
         return dump_snapshot(self, target, file, scratch_dir=scratch_dir)
 
     def frozen_coins(self) -> FrozenCoins:
@@ -453,6 +455,7 @@ class Chainstate:
         self.flush()
         folders.activate(self.datadir, base.hash)
         self.background = BackgroundChain(self.coins, self._store, self.tip, base, assumed)
+        self.files.part()
         self.snapshot_base = base.hash
         self._coin_store = store
         self.coins = CoinsCache(store, self._dbcache_bytes)
@@ -506,6 +509,7 @@ class Chainstate:
             raise self._refute_snapshot(f"the coins' hash is {hash_to_hex(digest)}, not {expected}")
         self._store.confirm_snapshot(background.base.hash)
         self.background = None
+        self.files.historical = None
         self.index.stop_assuming()
         self._share_cache()
         self._events = self.activate_best_chain()
@@ -595,7 +599,8 @@ class Chainstate:
                         raise self._refute_snapshot(_invalid_below_snapshot(entry, error)) from error
                 raise
         try:
-            entry.file_number, entry.data_pos = stored or self.files.append_block(block.raw)
+            historical = self.background is not None and self.background.needs(entry)
+            entry.file_number, entry.data_pos = stored or self.files.append_block(block.raw, historical=historical)
         except LocalFault:
             self._fault = True
             raise
@@ -773,6 +778,7 @@ class Chainstate:
             ) from error
         index.finish_restore(tip)
         self.files.set_position(*self._store.position, cut=False)
+        self.files.historical = self._store.historical_position
         if tip is None:
             index.genesis.raise_validity(VALID_SCRIPTS)
             index.set_tip(index.genesis)
@@ -782,6 +788,10 @@ class Chainstate:
                 self.files.delete_undo()
             block_import.catch_up(self)  # with a new database too: block files may be there all the same
             self.store_genesis()
+        if self.background is None:
+            self.files.historical = None
+        elif self.files.historical is None:
+            self.files.part()
         if activate:
             while self.activate_best_chain(max_blocks=STEP_BLOCKS):
                 pass

@@ -27,7 +27,7 @@ def prune_chain(chain: Chainstate, height: int, lock: tuple[str, int] | None = N
         if entry.have_data:
             highest[entry.file_number] = max(highest.get(entry.file_number, 0), entry.height)
             members.setdefault(entry.file_number, []).append(entry)
-    doomed = [number for number, top in highest.items() if top <= limit and number != chain.files.file_number]
+    doomed = [number for number, top in highest.items() if top <= limit and number not in chain.files.open_files]
     if background is not None:  # blocks below a UTXO snapshot are kept until they have been validated
         doomed = [number for number in doomed if not any(background.needs(entry) for entry in members[number])]
     if doomed:

@@ -52,6 +52,9 @@ class BlockFiles:
         self.max_file_size = max_file_size
         self.file_number = 0  #: of the file that is being written
         self.end = 0  #: bytes of it in use
+        #: (file, bytes in use) where blocks below a UTXO snapshot go, while there is one to validate: in files of their
+        #: own, so that pruning can delete them when they have been validated
+        self.historical: tuple[int, int] | None = None
         self._dirty: set[Path] = set()
         try:
             blocks_dir.mkdir(parents=True, exist_ok=True)
@@ -59,17 +62,35 @@ class BlockFiles:
         except OSError as error:
             raise storage_fault(error, "opening", blocks_dir) from error
 
-    def append_block(self, raw: bytes) -> tuple[int, int]:
-        """Write a block; (file number, position of its first byte). LocalFault, and nothing written, if the disk is
-        full.
+    def append_block(self, raw: bytes, *, historical: bool = False) -> tuple[int, int]:
+        """Write a block, a `historical` one to the files for those if there are any; (file number, position of its
+        first byte). LocalFault, and nothing written, if the disk is full.
         """
-        if self.end and self.end + HEADER_SIZE + len(raw) >= self.max_file_size:
-            self.set_position(self.file_number + 1, 0)
-        path = block_file(self.blocks_dir, self.file_number)
-        start = self.end
-        self._write(path, start, self.magic + len(raw).to_bytes(4, "little") + raw)
-        self.end = start + HEADER_SIZE + len(raw)
-        return self.file_number, start + HEADER_SIZE
+        apart = historical and self.historical is not None
+        number, start = self.historical if apart and self.historical is not None else (self.file_number, self.end)
+        if start and start + HEADER_SIZE + len(raw) >= self.max_file_size:
+            number, start = self._next_file(), 0
+            self.cut(number, 0)
+        self._write(block_file(self.blocks_dir, number), start, self.magic + len(raw).to_bytes(4, "little") + raw)
+        end = start + HEADER_SIZE + len(raw)
+        if apart:
+            self.historical = number, end
+        else:
+            self.file_number, self.end = number, end
+        return number, start + HEADER_SIZE
+
+    def part(self) -> None:
+        """From here on, blocks below a UTXO snapshot go on in the present file, all others begin a new one."""
+        self.historical = self.file_number, self.end
+        self.set_position(self._next_file(), 0)
+
+    @property
+    def open_files(self) -> set[int]:
+        """The numbers of the files that are being written."""
+        return {self.file_number} if self.historical is None else {self.file_number, self.historical[0]}
+
+    def _next_file(self) -> int:
+        return max(self.open_files) + 1
 
     def append_undo(self, file_number: int, prev_hash: bytes, undo: bytes) -> int:
         """Write undo data beside block file `file_number`; the position of its first byte."""
@@ -119,8 +140,11 @@ class BlockFiles:
     def set_position(self, file_number: int, end: int, *, cut: bool = True) -> None:
         """Write on from here. With `cut` what lies behind in the same file is dropped."""
         self.file_number, self.end = file_number, end
-        if not cut:
-            return
+        if cut:
+            self.cut(file_number, end)
+
+    def cut(self, file_number: int, end: int) -> None:
+        """Drop what lies behind `end` in a file, if it is there."""
         path = block_file(self.blocks_dir, file_number)
         try:
             if path.exists() and path.stat().st_size > end:
@@ -150,11 +174,12 @@ class BlockFiles:
             path.unlink()
             self._dirty.discard(path)
 
-    def scan(self, file_number: int, pos: int) -> Iterator[tuple[int, int, Block]]:
+    def scan(self, file_number: int, pos: int, *, only: bool = False) -> Iterator[tuple[int, int, Block]]:
         """(file number, position, block) of every whole block from `pos` of file `file_number` on, through the files
-        that follow.
+        that follow, unless `only` this one is wanted.
         """
-        while self.has_file(file_number):
+        last = file_number if only else 1 << 32
+        while file_number <= last and self.has_file(file_number):
             for at, block in scan_blocks(block_file(self.blocks_dir, file_number), self.magic, pos, self._key):
                 yield file_number, at, block
             file_number += 1

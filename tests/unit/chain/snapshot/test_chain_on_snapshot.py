@@ -377,6 +377,7 @@ def test_reindexing_drops_the_snapshot(tmp_path: Path, history: History, option:
             pass
         assert not chain.stands_on_snapshot
         assert not (tmp_path / SNAPSHOT_DIR).exists()
+        assert chain._store.snapshot_validated is None
         assert chain.tip.height == (TIP_HEIGHT if validated else 40)
         give(chain, history.blocks)
         assert chain.utxo_stats() == history.totals[TIP_HEIGHT]
@@ -407,9 +408,11 @@ def test_pruning_keeps_what_is_still_to_be_validated(tmp_path: Path, history: Hi
     with chain:
         chain.accept_headers([block.header for block in history.blocks])
         load(chain, history.snapshot)
-        give(chain, history.blocks[BASE_HEIGHT:])
-        give(chain, fork(history, TIP_HEIGHT, 300, history.params))
-        give(chain, history.blocks[:BASE_HEIGHT])
+        late = [*history.blocks[BASE_HEIGHT:], *fork(history, TIP_HEIGHT, 300, history.params)]
+        for number, block in enumerate(late):  # both kinds in turn
+            chain.process_block(block)
+            if number < BASE_HEIGHT:
+                chain.process_block(history.blocks[number])
         prune_chain(chain, chain.tip.height)
         assert all(entry.have_data for entry in chain.index.active[1 : BASE_HEIGHT + 1])
         assert chain.index.active[BASE_HEIGHT + 1].have_data is False  # above the snapshot: not needed any more
@@ -420,11 +423,35 @@ def test_pruning_keeps_what_is_still_to_be_validated(tmp_path: Path, history: Hi
         assert chain.index.active[20].have_data
         assert not chain.index.active[10].have_data
         del chain.prune_locks["somebody"]
-        prune_chain(chain, chain.tip.height)
-        assert not chain.index.active[20].have_data
+        assert prune_chain(chain, chain.tip.height) > BASE_HEIGHT
     with open_chain(tmp_path, history.params) as chain:
         assert not chain.stands_on_snapshot
         assert chain.tip.height == TIP_HEIGHT + 300
+
+
+def test_blocks_below_the_snapshot_are_in_files_of_their_own(tmp_path: Path, history: History) -> None:
+    """Also over restarts, and over crashes in which the database knows nothing of the last blocks."""
+    mixed = [block for pair in zip(history.blocks[:12], history.blocks[BASE_HEIGHT:], strict=True) for block in pair]
+    chain = open_chain(tmp_path, history.params, max_block_file_size=1000)
+    chain.accept_headers([block.header for block in history.blocks])
+    load(chain, history.snapshot)
+    give(chain, mixed[:10])
+    chain.flush()
+    give(chain, mixed[10:16])
+    chain._release()  # as in a crash
+    with open_chain(tmp_path, history.params, max_block_file_size=1000) as chain:
+        assert (chain.tip.height, sum(entry.have_data for entry in chain.index.active[1:9])) == (BASE_HEIGHT + 8, 8)
+        give(chain, mixed[16:])
+    with open_chain(tmp_path, history.params, max_block_file_size=1000) as chain:
+        validate(chain)
+        active = chain.index.active
+        below = {entry.file_number for entry in active[1:13]}
+        above = {entry.file_number for entry in active[BASE_HEIGHT + 1 :]}
+        assert len(below) >= 3
+        assert len(above) >= 3
+        assert not below & above
+        for entry in (*active[1:13], *active[BASE_HEIGHT + 1 :]):
+            assert chain.read_block(entry, from_disk=True).hash == entry.hash
 
 
 def test_two_lines_in_the_table(tmp_path: Path, history: History) -> None:
