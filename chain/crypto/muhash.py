@@ -19,6 +19,7 @@ _PRIME: int = 2**_BITS - _PRIME_DISTANCE
 _MASK: int = 2**_BITS - 1
 _BYTES = _BITS // 8
 _CHACHA_BLOCKS = _BYTES // 64
+_NATIVE_FROM = 200  # elements at once for which the compiled loop is worth loading
 _CHUNK = 2048  # elements stretched together: enough for array operations to pay, small enough for the cache
 
 _Words = npt.NDArray[np.uint32]
@@ -76,7 +77,13 @@ def _product(start: int, elements: Iterable[bytes]) -> int:
     product: int = start
     source = iter(elements)
     while chunk := list(islice(source, _CHUNK)):
-        stretched = _stretch(b"".join([sha256(element).digest() for element in chunk]), len(chunk))
+        keys = b"".join([sha256(element).digest() for element in chunk])
+        if len(chunk) >= _NATIVE_FROM:
+            from chain.crypto import muhash_native
+
+            product = muhash_native.product(product, keys)
+            continue
+        stretched = _stretch(keys, len(chunk))
         for at in range(0, len(stretched), _BYTES):
             product *= int.from_bytes(stretched[at : at + _BYTES], "little")
             # 2**3072 is the distance modulo the prime. Once leaves 21 bits above 3072, twice none that could pile up.
