@@ -156,7 +156,7 @@ class AsicDevice:
         model = self.board.driver.model
         if model is None:
             return  # the first start-up is still to say what the chips take; _collect begins again then
-        largest, rollable = (1 << 16, ROLLABLE) if model.rolls_versions else (4, 0xFFFFFFFF)
+        largest, rollable = (1 << 16, ROLLABLE) if model.rolls_versions else (model.midstates, 0xFFFFFFFF)
         self._queue.extend(split_versions(job.versions, job.header, largest, rollable, job))
         self._choose_ticket()
         self._next_job(clean=previous is None or previous.header[4:36] != job.header[4:36])

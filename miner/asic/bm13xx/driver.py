@@ -336,7 +336,7 @@ class ChainDriver:
         """The chips have said what they are."""
         if self.model is not model or self.table is None or self.monitor is None:
             self.model = model
-            self.table = JobTable(model, self.options.zero_bits)
+            self.table = self._make_table(model)
             self.monitor = Monitor(model, self.options.zero_bits)
 
     def found(self, chips: int) -> None:
@@ -367,6 +367,14 @@ class ChainDriver:
         else:
             self._search_s = self.options.search_s
 
+    # What another family of chips on the same kind of chain does otherwise
+
+    def _start_up(self, wanted_chips: int) -> Waits:
+        return start_up(self, self._asked_model, wanted_chips)
+
+    def _make_table(self, model: ChipModel) -> JobTable:
+        return JobTable(model, self.options.zero_bits)
+
     # Inside
 
     def _restart(self, now: float, delay_s: float) -> None:
@@ -375,7 +383,7 @@ class ChainDriver:
             self.table.withdraw_all()
         self.state = State.STARTING
         wanted = self.options.chips if self.options.chips is not None and not self.most_chips else 1
-        self._tasks = [(now + delay_s, start_up(self, self._asked_model, wanted))]
+        self._tasks = [(now + delay_s, self._start_up(wanted))]
 
     def _start_failed(self, error: StartUpError) -> None:
         self._attempt += 1

@@ -224,7 +224,6 @@ def nonce_offsets(model: ChipModel, chips: int) -> Iterator[tuple[int, int]]:
 
 
 def _write_hash_counting(driver: ChainDriver, model: ChipModel, chips: int) -> None:
-    clock = pll.find(driver.frequency_mhz, model.pll)
-    value = model.hash_counting_number(clock, chips)
     if model.rolls_versions:
-        driver.write(reg.Register.HASH_COUNTING_NUMBER, value)
+        clock = pll.find(driver.frequency_mhz, model.pll)
+        driver.write(reg.Register.HASH_COUNTING_NUMBER, model.hash_counting_number(clock, chips))

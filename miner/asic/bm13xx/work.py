@@ -99,6 +99,10 @@ class JobTable:
         job_id = self._wheel[self._turn]
         self._turn = (self._turn + 1) % len(self._wheel)
         self._entries[job_id] = _Entry(job, ticket)
+        return self._frame(job, job_id, ticket)
+
+    def _frame(self, job: ChainJob, job_id: int, ticket: int) -> bytes:
+        """A job as the chips take it; `ticket` for those that are told with each job."""
         if self._model.job_format is JobFormat.FULL_HEADER:
             return full_header_job(job.header_with(job.version, 0), job_id)
         versions = [job.rolled(index) for index in range(job.version_count)]

@@ -6,13 +6,23 @@ from chain.primitives.errors import UserError
 from miner.asic.bm13xx.models.bm1366 import BM1366
 from miner.asic.bm13xx.models.bm1368 import BM1368
 from miner.asic.bm13xx.models.bm1370 import BM1370
+from miner.asic.bm13xx.models.bm1397 import BM1397
 from miner.asic.boards.profile import BoardProfile, Control, RegulatorWiring
 from miner.asic.boards.safety import SafetyLimits
 from miner.asic.boards.sensors import Emc2101, Emc2302
+from miner.asic.gekko.models import BM1384, BM1387
 
 _WIRING_12V = RegulatorWiring(vin_on=11.5, vin_off=11.0, vin_over=14.8, scale_loop=0.125)
 
 _BOARDS = (
+    BoardProfile(name="gekko-compac", title="GekkoScience Compac: 1 × BM1384", model=BM1384, chips=1),
+    BoardProfile(name="gekko-2pac", title="GekkoScience 2Pac: 2 × BM1384", model=BM1384, chips=2, target_mhz=100.0),
+    BoardProfile(name="gekko-newpac", title="GekkoScience NewPac: 2 × BM1387", model=BM1387, chips=2),
+    BoardProfile(name="gekko-r606", title="GekkoScience R606: 12 × BM1387", model=BM1387, chips=12, target_mhz=550.0),
+    BoardProfile(
+        name="gekko-compacf", title="GekkoScience Compac F: 1 × BM1397", model=BM1397, chips=1, target_mhz=200.0
+    ),
+    BoardProfile(name="gekko-r909", title="GekkoScience R909: 6 × BM1397", model=BM1397, chips=6, target_mhz=450.0),
     BoardProfile(
         name="bitaxe-ultra",
         title="Bitaxe Ultra 207 with bitaxe-raw firmware: 1 × BM1366",

@@ -23,6 +23,7 @@ class NonceLayout(Enum):
     ADDRESS = auto()  #: bits 24:17 hold the address, its lowest bit shared with the counter
     OFFSET = auto()  #: bits 24:9 are a counter that starts at each chip's NONCE_OFFSET
     BM1397 = auto()  #: low six bits of the second byte, in equal parts; known from boards of six
+    FIRST_BYTE = auto()  #: the first byte, in equal parts: BM1384, BM1387
 
 
 class Step(Enum):
@@ -106,6 +107,7 @@ class ChipModel:
     host_baud: int
     start_up: StartUp
     pll_preamble: tuple[Setting, ...] = ()  #: written before each PLL0 write, both twice (§8.1)
+    midstates: int = 4  #: most versions of one job, on parts that take midstates
     counters: bool = True  #: has the hash counters 0x88..0x8C (§17)
     temperature: bool = False  #: has the sensor behind 0xB0 and 0xB4 (§17)
     assign_stride: int | None = None  #: fixed address interval; None: 256 divided by the number of chips (§5.3)
@@ -164,13 +166,16 @@ class ChipModel:
             index = (seen >> 9 & 0xFFFF) * chips // 65536
         elif self.nonce_layout is NonceLayout.ADDRESS:
             index = (seen >> 17 & 0xFF) // (256 // chips)
+        elif self.nonce_layout is NonceLayout.FIRST_BYTE:
+            index = (seen >> 24) * chips >> 8
         else:
             index = (seen >> 16 & 0x3F) * chips // 63
         return index if index < chips else None
 
     def core_of(self, nonce: int) -> int | None:
         """The core that found a nonce; None where its place in the nonce is not known (BM1397)."""
-        return None if self.nonce_layout is NonceLayout.BM1397 else (nonce & 0xFF) >> 1
+        known = self.nonce_layout in (NonceLayout.ADDRESS, NonceLayout.OFFSET)
+        return (nonce & 0xFF) >> 1 if known else None
 
 
 def _next_power_of_two(number: int) -> int:
