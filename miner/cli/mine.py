@@ -18,7 +18,7 @@ from rich.console import Console
 
 from chain.primitives.errors import UserError
 from miner.cli.hardware import make_devices
-from miner.cli.sources import Logins, default_datadir, find_network, make_source
+from miner.cli.sources import Logins, benchmark_source, default_datadir, find_network, make_source
 from miner.config import (
     API_PORT,
     DEVICE_KINDS,
@@ -158,6 +158,7 @@ _PLACES = {
 @click.option("--api", "api_listen", metavar="HOST:PORT", help="Serve the cgminer API, e.g. 127.0.0.1:4028.")
 @click.option("--api-write", is_flag=True, help="Let the API change pools and devices, and end the run.")
 @click.option("--api-allow", multiple=True, metavar="NETWORK", help="Who may use the API besides this machine; repeat.")
+@click.option("--benchmark", is_flag=True, help="Mine invented blocks: no node, no pool, nothing sent anywhere.")
 @click.option("--quiet", is_flag=True, help="Log lines instead of the live screen.")
 @click.option("--json", "as_json", is_flag=True, help="Lines of JSON instead: counters twice a second, and messages.")
 @click.pass_context
@@ -166,6 +167,7 @@ def mine(
     /,
     config: str | None,
     write_config: Path | None,
+    benchmark: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -183,7 +185,7 @@ def mine(
     if write_config is not None:
         _write_config(write_config, settings)
         return
-    _run(settings, given, file, quiet=quiet, as_json=as_json)
+    _run(settings, given, file, benchmark=benchmark, quiet=quiet, as_json=as_json)
 
 
 def override(settings: Settings, given: Mapping[str, Any]) -> Settings:
@@ -217,7 +219,15 @@ def _override_places(settings: Settings, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _run(settings: Settings, given: Mapping[str, Any], file: Path | None, *, quiet: bool, as_json: bool) -> None:
+def _run(
+    settings: Settings,
+    given: Mapping[str, Any],
+    file: Path | None,
+    *,
+    benchmark: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     from miner.app import MiningOptions, run_miner
     from miner.energy.monitor import EnergyOptions
     from miner.json_display import JsonDisplay
@@ -225,7 +235,7 @@ def _run(settings: Settings, given: Mapping[str, Any], file: Path | None, *, qui
 
     params = find_network(settings.network, settings.datadir or default_datadir())
     logins = Logins(given.get("password"), given.get("rpc_cookie"), given.get("rpc_user"), given.get("rpc_password"))
-    source, title = make_source(settings, params, logins)
+    source, title = benchmark_source(settings) if benchmark else make_source(settings, params, logins)
     console = Console()
     display: LiveDisplay | LogDisplay | JsonDisplay
     if as_json:

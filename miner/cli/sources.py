@@ -44,6 +44,13 @@ def make_source(settings: Settings, params: NetworkParams, logins: Logins) -> tu
     return _nodes(settings, settings.address, params, logins), f"paying {settings.address[:64]}"
 
 
+def benchmark_source(settings: Settings) -> tuple[SourceFactory, str]:
+    """Invented blocks."""
+    from miner.work.benchmark import BenchmarkSource
+
+    return functools.partial(BenchmarkSource, version_rolling=settings.version_rolling), "benchmark"
+
+
 def default_datadir() -> Path:
     """Where nodes keep their data unless told otherwise."""
     chosen = os.environ.get("PICKAXE_DATADIR")

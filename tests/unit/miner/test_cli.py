@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from miner.cli import mine
 from miner.cli.devices import port_state
 from miner.cli.hardware import make_devices
 from miner.cli.mine import override
+from miner.cli.sources import benchmark_source
 from miner.config import AsicSettings, NodeSettings, PoolSettings, Settings, load_settings
 from miner.gpu.discovery import FoundDevice
+from miner.work.job import Job
 
 ADDRESS = encode_address(b"\x00\x14" + bytes(range(20)), NETWORKS["dev"].addresses) or ""
 
@@ -167,6 +171,21 @@ def test_several_kinds_together() -> None:
     settings = Settings(devices=("cpu", "asic"), cpu=CpuSettings(threads=2), asic=AsicSettings(ports=("/dev/null0",)))
     devices, _ = make_devices(settings, frozenset())
     assert [(device.name, device.kind) for device in devices] == [("cpu0", "cpu"), ("cpu1", "cpu"), ("asic0", "asic")]
+
+
+def test_a_benchmark_needs_neither_node_nor_pool() -> None:
+    factory, title = benchmark_source(Settings(version_rolling=False))
+    jobs: list[Job | None] = []
+    source = factory(on_job=jobs.append, on_message=lambda text: None)
+    assert (title, source.pools(), source.pool_control) == ("benchmark", [], None)
+
+    async def first_job() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(source.run(), 0.01)
+
+    asyncio.run(first_job())
+    assert jobs[0] is not None
+    assert jobs[0].version_mask == 0
 
 
 def test_ports_that_may_not_be_opened_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
