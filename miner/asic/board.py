@@ -16,7 +16,8 @@ from miner.asic.bm13xx.events import ChainUp, Event
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.registers import BAUD_AT_RESET
 from miner.asic.bm13xx.work import Outcome
-from miner.asic.boards.power import BoardPower, Sensors
+from miner.asic.boards.power import BoardFault, BoardPower, Sensors
+from miner.asic.boards.profile import LOWEST_MHZ, BoardProfile
 from miner.asic.boards.profile import ResetLine as ResetLine
 from miner.asic.transport import PortError, PortGone, SerialPort, scan
 
@@ -61,7 +62,8 @@ class BoardReport:
 
 class Board:
     """See the module. `driver`: in place of one made from `model` and `options`; `power`: the board's supply and
-    sensors; `reset_line`: the modem line wired to the chips' reset, for boards without `power`."""
+    sensors; `profile`: what kind of board it is; `reset_line`: the modem line wired to the chips' reset, for boards
+    without `power`."""
 
     def __init__(
         self,
@@ -73,12 +75,12 @@ class Board:
         *,
         driver: ChainDriver | None = None,
         power: BoardPower | None = None,
-        title: str | None = None,
+        profile: BoardProfile | None = None,
     ) -> None:
         self.path = path
         self.driver = driver if driver is not None else ChainDriver(model, options)
         self.power = power
-        self.title = title
+        self.profile = profile
         self.replugs = 0
         self._reset_line = reset_line
         self._clock = clock
@@ -105,6 +107,36 @@ class Board:
         self.driver.baud = BAUD_AT_RESET
         self._up_since = self._clock()
         self.driver.start(self._clock())
+
+    @property
+    def clock_limits_mhz(self) -> tuple[float, float] | None:
+        """What `set_clock` keeps to; None while neither board nor chip is known."""
+        if self.profile is not None and self.profile.model is not None:
+            return self.profile.clock_limits_mhz
+        model = self.driver.model
+        return (LOWEST_MHZ, max(model.frequencies_mhz)) if model is not None else None
+
+    @property
+    def voltage_limits_mv(self) -> tuple[float, float] | None:
+        """What `set_voltage` keeps to; None where the voltage cannot be set."""
+        return self.power.voltage_limits_mv if self.power is not None else None
+
+    def set_clock(self, frequency_mhz: float) -> float:
+        """Want this clock from now on, held within the limits; what is wanted then. Heat may allow less. To be called
+        by whoever pumps."""
+        limits = self.clock_limits_mhz
+        wanted = min(max(frequency_mhz, limits[0]), limits[1]) if limits is not None else frequency_mhz
+        if self.power is not None:
+            self.power.aim_at(wanted)
+        self.driver.set_frequency(wanted, self._clock())
+        return wanted
+
+    def set_voltage(self, chip_mv: float) -> float:
+        """Set each chip's voltage, held within the limits; what was set. To be called by whoever pumps. Raises
+        BoardFault where it cannot be set or the attempt failed."""
+        if self.power is None:
+            raise BoardFault(f"{self.path}: the voltage cannot be set from here")
+        return self.power.set_chip_mv(chip_mv)
 
     def close(self) -> None:
         """Make the chips stop, power the board down, give the port back."""
@@ -200,7 +232,7 @@ class Board:
                 )
                 for chip in chips
             ],
-            board=self.title,
+            board=self.profile.title if self.profile is not None else None,
             sensors=self.power.sensors() if self.power is not None else None,
         )
 

@@ -90,7 +90,7 @@ def info(port: str, model: str | None, board_name: str | None) -> None:
         click.echo(f"{up.model.name}: {up.chips} chip{'s' if up.chips != 1 else ''}, {up.baud} baud")
         sensors = board.report().sensors
         if sensors is not None and (shown := describe_sensors(sensors)):
-            click.echo(f"{board.title}: {shown}")
+            click.echo(f"{board.report().board}: {shown}")
         table = Table("register", "name", "value", "meaning")
         for register, known in REGISTERS.items():
             board.driver.request_register(register, time.monotonic())

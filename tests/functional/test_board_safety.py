@@ -385,3 +385,29 @@ def test_info_shows_the_board(bitaxe: EmulatedBitaxe) -> None:
     assert "bm1370: 1 chip" in done.stdout
     assert re.search(r"regulator .* °C, supply 5.00 V, core 1.15\d V", done.stdout)
     assert is_off(bitaxe)
+
+
+def test_clock_and_voltage_are_set_within_limits(bitaxe: EmulatedBitaxe) -> None:
+    bitaxe.speed = 0.1  # heat is not the question
+    board = make_board(bitaxe.ports, board_named("bitaxe-gamma"), options=QUICK, timing=TIMING)
+
+    def clock_is(low: float, high: float) -> bool:
+        board.pump(0.01)
+        return board.driver.state.value == "running" and low <= bitaxe.chain.chips[0].frequency_mhz <= high
+
+    board.open()
+    try:
+        until("it runs", lambda: clock_is(524, 526))
+        assert board.clock_limits_mhz == (50.0, 625.0)
+        assert board.voltage_limits_mv == (1000.0, 1250.0)
+        assert board.set_voltage(1500) == 1250.0
+        assert bitaxe.regulator.volts == pytest.approx(1.25, abs=0.002)
+        assert board.set_voltage(1060) == 1060.0
+        assert bitaxe.regulator.volts == pytest.approx(1.06, abs=0.002)
+        assert board.set_clock(9000) == 625.0
+        until("the clock goes up", lambda: clock_is(624, 626))
+        assert board.set_clock(1) == 50.0
+        until("the clock goes down", lambda: clock_is(49, 51))
+    finally:
+        board.close()
+    assert is_off(bitaxe)

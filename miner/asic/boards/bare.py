@@ -37,6 +37,16 @@ class BarePower:
         return None
 
     @property
+    def voltage_limits_mv(self) -> tuple[float, float] | None:
+        return None
+
+    def aim_at(self, frequency_mhz: float) -> None:
+        """Nothing here limits the clock."""
+
+    def set_chip_mv(self, millivolts: float) -> float:
+        raise BoardFault(f"the voltage of {self.profile.name} cannot be set from here")
+
+    @property
     def watchdog_pid(self) -> int | None:
         """Of the process that guards the board."""
         return self._watchdog.pid

@@ -67,6 +67,7 @@ class BitaxePower:
         self._control_path = control_path
         self._clock = clock
         self._target_mhz = profile.clock_mhz(target_mhz) or profile.model.default_mhz
+        self._chip_volts = profile.chip_volts()
         low_mv, high_mv = profile.voltage_limits_mv
         self._regulator = Tps546(
             RegulatorSettings(
@@ -99,6 +100,30 @@ class BitaxePower:
     @property
     def allowed_mhz(self) -> float | None:
         return self._sensors.allowed_mhz
+
+    @property
+    def voltage_limits_mv(self) -> tuple[float, float] | None:
+        return self.profile.voltage_limits_mv
+
+    def aim_at(self, frequency_mhz: float) -> None:
+        with self._lock:
+            self._target_mhz = self.profile.clock_mhz(frequency_mhz) or frequency_mhz
+            self._policy.aim_at(self._target_mhz)
+            if self._sensors.allowed_mhz and not self._policy.throttled:
+                self._sensors = replace(self._sensors, allowed_mhz=self._target_mhz)
+
+    def set_chip_mv(self, millivolts: float) -> float:
+        volts = self.profile.chip_volts(millivolts)
+        with self._lock:
+            self.check()
+            self._chip_volts = volts
+            if self._control is not None:
+                try:
+                    self._talk(self._regulator.set_voltage(volts * self.profile.domains))
+                except (I2cError, ControlSilent) as error:
+                    self._trip(f"the voltage could not be set: {error}")
+                    self.check()
+        return volts * 1000
 
     @property
     def watchdog_pid(self) -> int | None:
@@ -208,7 +233,7 @@ class BitaxePower:
         self._watchdog.arm(self._off_plan())
         self._talk(self._regulator.configure())
         time.sleep(timing.configure_s)
-        volts = self._talk(self._regulator.set_voltage(self.profile.chip_volts() * self.profile.domains))
+        volts = self._talk(self._regulator.set_voltage(self._chip_volts * self.profile.domains))
         self._talk(self._regulator.enable())
         time.sleep(timing.voltage_s)
         reading = self._talk(self._regulator.read())

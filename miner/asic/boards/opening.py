@@ -68,7 +68,7 @@ def make_board(
         raise UserError(f"--port {port}: {profile.name} has no control port")
     else:
         power = BarePower(profile)
-    return Board(data, driver=driver_for(model, options), power=power, title=profile.title)
+    return Board(data, driver=driver_for(model, options), power=power, profile=profile)
 
 
 def _replaced(options: DriverOptions, profile: BoardProfile) -> DriverOptions:

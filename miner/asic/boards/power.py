@@ -52,6 +52,16 @@ class BoardPower(Protocol):
     def allowed_mhz(self) -> float | None:
         """The clock that may be run now; None: no limit but the chips'."""
 
+    @property
+    def voltage_limits_mv(self) -> tuple[float, float] | None:
+        """What a chip's voltage may be set to; None where it cannot be set."""
+
+    def aim_at(self, frequency_mhz: float) -> None:
+        """This clock is wanted from now on: `allowed_mhz` follows, as far as heat lets it."""
+
+    def set_chip_mv(self, millivolts: float) -> float:
+        """Set the voltage of each chip, within the limits; what was set. Raises BoardFault where that does not work."""
+
     def power_up(self, port: SerialPort) -> None:
         """From whatever state the board is in to chips powered and in reset. Raises BoardFault or PortError, the board
         being off or its state said."""
