@@ -73,15 +73,19 @@ class Code:
         return multiprocessors * _PARTS * _LANES * clock_hz / self.cycles
 
 
+def as_cuda(variant: GpuVariant) -> str:
+    """The kernel in CUDA C. Only for width 1: CUDA C has no vector arithmetic."""
+    if variant.width != 1:
+        raise ValueError("CUDA C has no vector arithmetic: only kernels of width 1 can be compiled")
+    text = source(variant).replace("#line 1\n", _CUDA, 1).replace("static word", "static __device__ word")
+    return text.replace("__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))", "__kernel")
+
+
 def compiled(variant: GpuVariant, versions: int, architecture: str = "sm_90") -> Code:
     """Through nvcc, as CUDA C. Only for width 1."""
-    if variant.width != 1:
-        raise ValueError("CUDA C has no vector arithmetic: only kernels of width 1 can be counted")
-    text = source(variant).replace("#line 1\n", _CUDA, 1).replace("static word", "static __device__ word")
-    text = text.replace("__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))", "__kernel")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cu"
-        path.write_text(text)
+        path.write_text(as_cuda(variant))
         return _assembled([tool("nvcc"), "-cubin", "-Xptxas", "-v"], path, variant, versions, architecture)
 
 
