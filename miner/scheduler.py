@@ -4,6 +4,7 @@ changes."""
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from miner.work.job import Job, UnitSequence, WorkUnit
 #: Units whose nonces are still known. At their own pace devices use a few hundred a job; only one that takes a single
 #: version at a time at terahashes would come near.
 UNITS_KEPT = 1 << 14
+#: A search that finds nothing is interrupted this often, so that its hashes are counted when they are done.
+REPORT_S = 0.5
 _SEEN_KEPT = 1 << 12  # shares of one unit remembered against duplicates
 _JUDGED = 64  # a device is judged by its last so many nonces
 _TOO_MANY_WRONG = 32  # of them
@@ -220,11 +223,15 @@ class Scheduler:
     def _search(self, worker: _Worker, issued: _Issued) -> None:
         generation, unit, device = issued.generation, issued.unit, worker.device
 
-        def cancelled() -> bool:
+        def over() -> bool:
             return self._generation != generation or worker.paused or worker.leaving
 
+        def cancelled() -> bool:
+            return over() or time.monotonic() >= report_at
+
         done = 0
-        while done < NONCE_SPACE and not cancelled():
+        while done < NONCE_SPACE and not over():
+            report_at = time.monotonic() + REPORT_S
             result = device.search(unit.hash_job, done, NONCE_SPACE - done, cancelled)
             done += result.done
             hashes = result.hashes if result.hashes is not None else result.done * len(unit.hash_job.versions)

@@ -50,7 +50,7 @@ class FakeDevice:
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         self.threads.add(threading.get_ident())
-        if start == 0:
+        if start == 0 and (not self.jobs or self.jobs[-1] is not job):
             self.jobs.append(job)
         candidates = self.answer(job, start)
         if len(self.jobs) >= self.limit:
@@ -127,6 +127,29 @@ def test_a_new_job_replaces_the_old_within_a_slice(rig: Callable[..., Rig]) -> N
     wait_for(lambda: len(device.jobs) >= 2)
     assert device.jobs[-1].header[4:36] == b"\xaa" * 32
     assert running.telemetry.report().height == 2
+
+
+def test_hashes_are_counted_while_nothing_is_found(rig: Callable[..., Rig]) -> None:
+    class Steady(FakeDevice):
+        """Searches at its own pace until it is told to stop."""
+
+        def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
+            self.starts.append(start)
+            done = 0
+            while not cancelled():
+                time.sleep(0.01)
+                done += 1000
+            return SearchResult(done, [])
+
+        starts: list[int] = []  # noqa: RUF012 (one device in this test)
+
+    device = Steady("steady")
+    running = rig(device)
+    running.scheduler.set_job(benchmark_job())
+    wait_for(lambda: len(device.starts) >= 3)
+    first, second, third = device.starts[:3]
+    assert first == 0 < second < third  # the unit goes on where it was
+    assert running.telemetry.report().hashes >= third * 4
 
 
 def test_no_work_means_no_search(rig: Callable[..., Rig]) -> None:
