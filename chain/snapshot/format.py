@@ -20,6 +20,7 @@ from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import read_compact_size_at, write_compact_size
 from chain.primitives.types import BlockHash, OutPoint, PackedCoin
 from chain.storage.compression import (
+    SPECIAL_SCRIPTS,
     compress_amount,
     compress_script,
     decompress_amount,
@@ -151,28 +152,6 @@ class SetHash:
         group.clear()
 
 
-class _Buffer:
-    """What of the file is in memory. Parsers read `data` from `pos` and call `fill` before each record."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.data = b""
-        self.pos = 0
-
-    def fill(self) -> None:
-        """Have a whole record in memory, unless the file ends before."""
-        if len(self.data) - self.pos < _MARGIN:
-            more = self._file.read(_CHUNK)
-            if more:
-                self.data = self.data[self.pos :] + more
-                self.pos = 0
-
-    @property
-    def at_end(self) -> bool:
-        self.fill()
-        return self.pos >= len(self.data)
-
-
 def read_coins(
     file: BinaryIO, coins_count: int, base_height: int, *, batch: int
 ) -> Iterator[list[tuple[OutPoint, PackedCoin]]]:
@@ -180,28 +159,30 @@ def read_coins(
 
     SnapshotError if they are not exactly `coins_count` coins that a chain of that height can hold.
     """
-    buffer = _Buffer(file)
-    found: list[tuple[OutPoint, PackedCoin]] = []
-    done = 0
+    data, pos, refill_at, found, done = b"", 0, -1, [], 0
     while done < coins_count:
-        buffer.fill()
+        if pos > refill_at:
+            data, pos, refill_at = _refill(file, data, pos)
         try:
-            txid = buffer.data[buffer.pos : buffer.pos + 32]
-            if len(txid) < 32:
-                raise IndexError
-            in_group, buffer.pos = _compact_size(buffer.data, buffer.pos + 32)
+            txid = data[pos : pos + 32]
+            in_group, pos = _compact_size(data, pos + 32)
         except (IndexError, DecodeError):
             raise _bad_format(done) from None
         if in_group > coins_count - done:
             raise SnapshotError("Mismatch in coins count in snapshot metadata and actual snapshot data")
         for _ in range(in_group):
-            buffer.fill()
-            data, pos = buffer.data, buffer.pos
+            if pos > refill_at:
+                data, pos, refill_at = _refill(file, data, pos)
             try:
                 index, pos = _compact_size(data, pos)
                 code, pos = read_varint(data, pos)
                 amount, pos = read_varint(data, pos)
-                script, pos = decompress_script(data, pos)
+                kind = data[pos]
+                if SPECIAL_SCRIPTS <= kind < 0x80 and pos + kind < len(data):  # plain and short, as most are
+                    script = data[pos + 1 : pos + 1 + kind - SPECIAL_SCRIPTS]
+                    pos += 1 + kind - SPECIAL_SCRIPTS
+                else:
+                    script, pos = decompress_script(data, pos)
             except (IndexError, DecodeError):
                 raise _bad_format(done) from None
             if code > _MAX_U32:
@@ -211,17 +192,22 @@ def read_coins(
             value = decompress_amount(amount)
             if not money_range(value):
                 raise SnapshotError(f"Bad snapshot data after deserializing {done} coins - bad tx out value")
-            buffer.pos = pos
-            coin = value.to_bytes(8, "little") + code.to_bytes(4, "little") + script
-            found.append((OutPoint(txid + index.to_bytes(4, "little")), PackedCoin(coin)))
+            found.append((txid + index.to_bytes(4, "little"), (value | code << 64).to_bytes(12, "little") + script))
             done += 1
-            if len(found) >= batch:
-                yield found
+            if done % batch == 0:
+                yield found  # type: ignore[misc]  # naming each an OutPoint and a PackedCoin would cost a call
                 found = []
     if found:
-        yield found
-    if not buffer.at_end:
+        yield found  # type: ignore[misc]
+    if pos < len(data) or file.read(1):
         raise SnapshotError(f"Bad snapshot - coins left over after deserializing {coins_count} coins")
+
+
+def _refill(file: BinaryIO, data: bytes, pos: int) -> tuple[bytes, int, int]:
+    """What of the file is in memory, from where, and up to where a whole record surely follows."""
+    more = file.read(_CHUNK)
+    data = data[pos:] + more
+    return data, 0, len(data) - _MARGIN if more else len(data)
 
 
 def _compact_size(data: bytes, pos: int) -> tuple[int, int]:

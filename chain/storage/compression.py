@@ -19,7 +19,12 @@ _P = 2**256 - 2**32 - 977  # the field of secp256k1
 def write_varint(n: int) -> bytes:
     """The one spelling of n >= 0."""
     if n < 0x80:
-        return n.to_bytes(1, "little")
+        return n.to_bytes(1, "big")
+    if n < 0x4080:
+        return (n - 0x80 + (n - 0x80 & ~0x7F) | 0x8000).to_bytes(2, "big")
+    if n < 0x204080:  # block heights are here
+        n -= 0x4080
+        return (n & 0x7F | (n & 0x3F80) << 1 | n >> 14 << 16 | 0x808000).to_bytes(3, "big")
     out = [n & 0x7F]
     while n > 0x7F:
         n = (n >> 7) - 1

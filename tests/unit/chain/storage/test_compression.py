@@ -103,3 +103,20 @@ def test_undo_data_are_laid_out_as_core_does() -> None:
     # one transaction, one input: code 9*2+1, version byte 0, amount 0x32, script type 0 and hash
     assert encode_undo([[coin]]).hex() == "01" + "01" + "13" + "00" + "32" + "00" + "00" * 20
     assert encode_undo([[pack_coin(0, b"", 0, False)]]).hex() == "01" + "01" + "00" + "00" + "06"
+
+
+def test_short_varints_are_spelled_by_the_definition() -> None:
+    """Numbers of one, two and three bytes have a short way; around every border it gives what the loop gives."""
+
+    def by_definition(n: int) -> bytes:
+        out = [n & 0x7F]
+        while n > 0x7F:
+            n = (n >> 7) - 1
+            out.append(n & 0x7F | 0x80)
+        return bytes(out[::-1])
+
+    for border in (0, 0x80, 0x4080, 0x204080, 0x10204080):
+        for n in range(max(0, border - 300), border + 300):
+            assert write_varint(n) == by_definition(n), n
+    for n in range(0, 0x204080, 61):
+        assert write_varint(n) == by_definition(n), n
