@@ -41,33 +41,34 @@ class GpuDevice:
         self.preferred_versions = preferred_versions
         self.tuning_notes: tuple[str, ...] = ()
         self.overflows = 0  #: batches searched again because their candidates did not fit
-        self._chosen = variant is not None
         self._state = "not open"
         self._runner: Runner | None = None
         self._prepared: PreparedJob | None = None
         self._pending: deque[Batch] = deque()
         self._next = 0  # the nonce after the last one enqueued
         self._batch_hashes = max(float(_FIRST_BATCH_HASHES), rate * BATCH_S)
-        self._rate = rate
+        self._rate = rate  # as it is now
+        self._tuned_rate = rate
         self._idle_since = 0.0
 
     def open(self) -> None:
         """Build the kernel; the first time on a device, find out which variant suits it (a few seconds)."""
-        if self._runner is not None:
-            return
-        if not self._chosen:
+        if self._runner is None:
+            self._runner = self._opened()
+            self._state = "ready"
+
+    def _opened(self) -> Runner:
+        if self.variant is None:
             from miner.gpu.tuner import tuned
 
             self._state = "tuning"
             tuning = tuned(self.found)
             self.variant, self.preferred_versions = tuning.variant, tuning.versions
-            self._rate, self.tuning_notes = tuning.rate, tuning.notes
+            self._rate = self._tuned_rate = tuning.rate
+            self.tuning_notes = tuning.notes
             self._batch_hashes = max(float(_FIRST_BATCH_HASHES), tuning.rate * BATCH_S)
-            self._chosen = True
         self._state = "building its kernel"
-        assert self.variant is not None  # noqa: S101  # set above
-        self._runner = Runner(self.found.handle, self.variant, QUEUE_DEPTH)
-        self._state = "ready"
+        return Runner(self.found.handle, self.variant, QUEUE_DEPTH)
 
     def close(self) -> None:
         """Let what is in flight end, and give the device back."""
@@ -89,17 +90,15 @@ class GpuDevice:
             state=self._state,
             model=self.found.title,
             path=self.found.address or self.found.platform,
-            nominal_rate=self._rate or None,
+            nominal_rate=self._tuned_rate or None,
             counters={"overflows": self.overflows},
         )
 
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """See HashDevice.search. Returns after the first batch that found something; the next batches run on
         meanwhile, and a call that goes on where this one stopped gets theirs."""
-        runner = self._require_runner()
-        self._turn_to(runner, job, start, count)
-        prepared = self._prepared
-        assert prepared is not None  # noqa: S101  # _turn_to sets it
+        runner = self._runner = self._runner or self._opened()
+        prepared = self._turn_to(runner, job, start, count)
         self._state = "hashing"
         done = 0
         while done < count and not cancelled():
@@ -118,23 +117,19 @@ class GpuDevice:
                 return SearchResult(done, self._candidates(job, found))
         return SearchResult(done, [])
 
-    def _require_runner(self) -> Runner:
-        if self._runner is None:
-            self.open()
-        assert self._runner is not None  # noqa: S101  # open sets it or raises
-        return self._runner
-
-    def _turn_to(self, runner: Runner, job: HashJob, start: int, count: int) -> None:
+    def _turn_to(self, runner: Runner, job: HashJob, start: int, count: int) -> PreparedJob:
         """Go on with what is in flight if it is the beginning of this range; forget it otherwise."""
-        same = self._prepared is not None and self._prepared.job is job
-        if self._pending:
+        prepared = self._prepared
+        if prepared is None or prepared.job is not job:
+            self._abandon()
+            prepared = self._prepared = PreparedJob.of(job, runner.variant.midstates)
+        elif self._pending:
             in_flight = sum(batch.count for batch in self._pending)
-            if not same or self._pending[0].start != start or in_flight > count:
+            if self._pending[0].start != start or in_flight > count:
                 self._abandon()
         if not self._pending:
             self._next = start
-        if not same:
-            self._prepared = PreparedJob.of(job, runner.variant.midstates)
+        return prepared
 
     def _abandon(self) -> None:
         self._pending.clear()

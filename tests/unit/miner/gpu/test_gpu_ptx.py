@@ -71,6 +71,7 @@ def test_hashes_as_hashlib_does(variant: GpuVariant, rng: random.Random, tmp_pat
             assert sorted(found) == [(row, nonce) for row, top in enumerate(tops) if top <= limit]
 
 
+@pytest.mark.slow
 def test_counts_say_where_the_work_went() -> None:
     """The plain kernel fills the adder's pipe; with the multiplier's help both are even, and nothing is spilled."""
     try:
