@@ -12,13 +12,15 @@ import pytest
 
 from chain.chainstate import Chainstate
 from chain.consensus.errors import ConsensusError
+from chain.crypto.hashes import sha256
 from chain.events import TipChanged
 from chain.index import BlockIndexEntry, HeaderIndex
-from chain.params import AssumeUtxo, NetworkParams
+from chain.params import AssumeUtxo, NetworkParams, network
 from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault, UserError
 from chain.primitives.transaction import TxOut
 from chain.primitives.types import Amount
+from chain.script.addresses import decode_address
 from chain.snapshot import dump as dump_module
 from chain.snapshot.format import (
     SetHash,
@@ -32,6 +34,7 @@ from chain.snapshot.format import (
 from chain.storage.layout import CHAINSTATE_DIR, OBSOLETE_DIR, SNAPSHOT_DIR, SNAPSHOT_INVALID_DIR
 from node.pruning import prune_chain
 from tests.support.blocks import coinbase, commit, make_block
+from tests.support.regtest import OWNER, RegtestNode
 from tests.support.snapshots import BASE_HEIGHT, TIP_HEIGHT, History, dump, load, validate
 
 
@@ -462,3 +465,16 @@ def test_two_lines_in_the_table(tmp_path: Path, history: History) -> None:
         bogus = SnapshotMetadata(history.blocks[0].hash, 0).encode(params.magic)
         assert refusal(chain, bogus).endswith("The following snapshot heights are available: 7, 112")
         load(chain, history.snapshot)
+
+
+def test_bytes_that_bitcoin_core_wrote(tmp_path: Path) -> None:
+    """The chain of Core's rpc_dumptxoutset.py, with the hashes that it expects of block, coins and file."""
+    script = decode_address("mjTkW3DjgyZck4KbiRusZsqTgaYTxdSz6z", network("regtest").addresses)
+    with RegtestNode(tmp_path, lock=replace(OWNER, script=script)) as node:
+        node.time = node.params.genesis.header.time + 1
+        node.mine(100, empty=True, extra=b"\0", interval_s=0)
+        data, result = dump(node.chain, 100)
+    assert result.base.hash[::-1].hex() == "6885775faa46290bedfa071f22d0598c93f1d7e01f24607c4dedd69b9baa4a8f"
+    assert result.digest[::-1].hex() == "d4453995f4f20db7bb3a604afd10d7128e8ee11159cde56d5b2fd7f55be7c74c"
+    assert sha256(data).hex() == "d9506d541437f5e2892d6b6ea173f55233de11601650c157a27d8f2b9d08cb6f"
+    assert (result.coins_written, result.chain_tx_count) == (100, 101)
