@@ -32,8 +32,8 @@ from tests.support.signing import KINDS, Lock, Spendable, spend
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pickaxe-benchmarks"
 
 MIX = {"p2wpkh": 60, "p2tr": 20, "p2pkh": 15, "p2wsh-multisig": 5}  #: percent of the outputs
-KEYS_PER_KIND = 64
-FORMAT = 1  #: part of the file's name: raise it when the chain changes
+KEYS_PER_KIND = 4096  #: many, because the batch keeps the keys it saw last, and a block of ours must not flatter it
+FORMAT = 2  #: part of the file's name: raise it when the chain changes
 SUBSIDY_BLOCKS = 120
 
 

@@ -46,6 +46,7 @@ class Transaction:
 
     __slots__ = (
         "_outputs",
+        "_outputs_offset",
         "_txid",
         "_witness_offset",
         "_wtxid",
@@ -71,6 +72,7 @@ class Transaction:
     scripts: list[bytes]
     has_witness: bool
     raw: bytes
+    _outputs_offset: int  # in raw, where the first output begins, after their count
     _witness_offset: int  # in raw, where the witness begins; unused without witness
     _txid: Txid | None
     _wtxid: Wtxid | None
@@ -114,6 +116,7 @@ class Transaction:
         parts = [version.to_bytes(4, "little"), b"\x00\x01" if tx.has_witness else b"", write_compact_size(len(ins))]
         parts += [i.prevout + var_bytes(i.script_sig) + i.sequence.to_bytes(4, "little") for i in ins]
         parts.append(write_compact_size(len(outs)))
+        tx._outputs_offset = sum(map(len, parts))
         parts += [o.value.to_bytes(8, "little", signed=True) + var_bytes(o.script_pubkey) for o in outs]
         tx._witness_offset = sum(map(len, parts))
         if tx.has_witness:
@@ -144,6 +147,11 @@ class Transaction:
         """The serialization without marker, flag and witness: what the txid hashes."""
         raw = self.raw
         return raw[:4] + raw[6 : self._witness_offset] + raw[-4:] if self.has_witness else raw
+
+    @property
+    def serialized_outputs(self) -> bytes:
+        """All outputs as serialized, without their count."""
+        return self.raw[self._outputs_offset : self._witness_offset if self.has_witness else -4]
 
     @property
     def txid(self) -> Txid:
@@ -223,6 +231,7 @@ def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, in
     sequences: list[int] = []
     values: list[int] = []
     scripts: list[bytes] = []
+    outputs_offset = pos - start
     if marker or not allow_witness or flags:
         if marker < 0xFD:
             count = marker
@@ -246,6 +255,7 @@ def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, in
             pos += 1
         else:
             count, pos = read_compact_size_at(buf, pos)
+        outputs_offset = pos - start
         for _ in range(count):
             end = pos + 8
             values.append(from_bytes(buf[pos:end], "little", signed=True))
@@ -300,6 +310,7 @@ def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, in
     tx.scripts = scripts
     tx.has_witness = flags != 0
     tx.raw = buf[start:end]
+    tx._outputs_offset = outputs_offset
     tx._witness_offset = witness_offset
     tx._txid = tx._wtxid = tx._outputs = None
     return tx, end

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import pack
 
 from chain.primitives.coin import SCRIPT_OFFSET
 from chain.primitives.serialize import var_bytes, write_compact_size
@@ -31,6 +32,8 @@ SINGLE_BUG_DIGEST = b"\x01" + bytes(31)
 
 _MASK = 0x1F  # how the original algorithm and BIP143 read the output part of a hash type
 _TAPROOT_TYPES = frozenset({0, 1, 2, 3, 0x81, 0x82, 0x83})
+_SHORT_COIN = SCRIPT_OFFSET + 0xFD
+_SHORT_SIZES = [bytes((max(size - SCRIPT_OFFSET, 0),)) for size in range(_SHORT_COIN)]  # of scripts, by coins' sizes
 _LONG = 16  # inputs from which on keeping the hash state of the common prefix pays
 
 
@@ -82,12 +85,13 @@ class TxData:
     def outputs(self) -> bytes:
         """All outputs as serialized, without their count."""
         if self._outputs is None:
-            self._outputs = b"".join(map(self.output, range(len(self.tx.values))))
+            self._outputs = self.tx.serialized_outputs
         return self._outputs
 
     def sequences(self) -> bytes:
         """All input sequences, four bytes each."""
-        return b"".join([sequence.to_bytes(4, "little") for sequence in self.tx.sequences])
+        sequences = self.tx.sequences
+        return pack(f"<{len(sequences)}I", *sequences)
 
     def legacy_parts(self) -> tuple[bytes, int, bytes]:
         """For SIGHASH_ALL: (version, count and the inputs with empty scripts; where its first input begins; the
@@ -177,7 +181,14 @@ class TxData:
         """SHA-256 of all spent scriptPubKeys with their lengths."""
         digest = self._digests.get("scripts")
         if digest is None:
-            scripts = b"".join([var_bytes(coin[SCRIPT_OFFSET:]) for coin in self.spent_coins()])
+            scripts = b"".join(
+                [
+                    _SHORT_SIZES[len(coin)] + coin[SCRIPT_OFFSET:]
+                    if len(coin) < _SHORT_COIN
+                    else var_bytes(coin[SCRIPT_OFFSET:])
+                    for coin in self.spent_coins()
+                ]
+            )
             digest = self._digests["scripts"] = sha256(scripts).digest()
         return digest
 

@@ -13,6 +13,7 @@ from chain.primitives.block import Block, block_merkle_root, witness_merkle_root
 from chain.primitives.errors import DecodeError
 from chain.primitives.header import BlockHeader
 from chain.primitives.merkle import merkle_branch, merkle_root, root_from_branch
+from chain.primitives.serialize import var_bytes
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import NULL_OUTPOINT, Amount, make_outpoint
 
@@ -44,6 +45,11 @@ def test_build_and_parse_are_inverse(rng: random.Random) -> None:
             if not name.startswith("_"):
                 assert getattr(again, name) == getattr(tx, name), name
         assert len(tx.stripped) == tx.base_size
+        assert tx.serialized_outputs == b"".join(
+            value.to_bytes(8, "little", signed=True) + var_bytes(script)
+            for value, script in zip(tx.values, tx.scripts, strict=True)
+        )
+        assert again.serialized_outputs == tx.serialized_outputs
         assert Transaction.parse(tx.stripped, allow_witness=False).txid == tx.txid
         if not tx.has_witness:
             assert tx.txid == tx.wtxid
