@@ -178,15 +178,22 @@ class TemplateSource:
         # Another one for every job: a template that comes twice (asked for and long-polled) is not searched twice.
         self._next_extranonce1 = (self._next_extranonce1 + 1) % (1 << 8 * EXTRANONCE1_SIZE)
         extranonce1 = self._next_extranonce1.to_bytes(EXTRANONCE1_SIZE)
-        job = job_from_template(answer, self._payout, version_rolling=self._version_rolling, extranonce1=extranonce1)
+        job = job_from_template(
+            answer, self._payout, version_rolling=self._version_rolling, extranonce1=extranonce1, check=False
+        )
         if self._easiest_target is not None:
             job = job.no_easier_than(self._easiest_target)
+        self._publish(job)
+        template: Template = job.origin
+        try:  # devices are at work already: a template that fails is a rarity, a moment on the old block is not
+            await asyncio.to_thread(template.check)
+        except BadTemplate:
+            self._publish(None)
+            raise
         self._last_message = ""
         if self._announced != self._current:
             self._announced = self._current
             self._on_message(f"mining on node {self.node}")
-        self._publish(job)
-        template: Template = job.origin
         if template.longpoll_id is None:  # a node without long polling
             await sleep_or_event(self._refresh, REFRESH_S / 6)
         return template.longpoll_id

@@ -28,19 +28,40 @@ class BadTemplate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What submission needs to know of a template."""
+    """What submission needs to know of a template, and what is left to check of it. `data_hex`: the transactions after
+    the coinbase as the node wrote them; `wtxids`: their hashes as it says; `commitment`: the witness commitment's
+    script that it gave, None for none."""
 
-    transactions: tuple[bytes, ...]
+    data_hex: tuple[str, ...]
+    wtxids: tuple[bytes, ...]
+    commitment: bytes | None
     longpoll_id: str | None
     work_id: str | None
     prev_hash: bytes
 
+    def check(self) -> None:
+        """Each transaction against its hash, and the witness commitment against all; raises BadTemplate. Tens of
+        milliseconds for a full block: long enough for devices to begin meanwhile."""
+        for number, (data, wtxid) in enumerate(zip(self.data_hex, self.wtxids, strict=True), 1):
+            try:
+                raw = bytes.fromhex(data)
+            except ValueError:
+                raise BadTemplate(f"transaction {number} of the node's template is not hexadecimal") from None
+            if sha256d(raw) != wtxid:
+                raise BadTemplate(
+                    f"transaction {number} of the node's template does not have the hash it is listed with"
+                )
+        if self.commitment is not None and self.commitment != witness_commitment_script(self.wtxids):
+            raise BadTemplate("the witness commitment of the node's template is not that of its transactions")
 
-def job_from_template(answer: Any, payout: bytes, *, version_rolling: bool = True, extranonce1: bytes = b"") -> Job:
+
+def job_from_template(
+    answer: Any, payout: bytes, *, version_rolling: bool = True, extranonce1: bytes = b"", check: bool = True
+) -> Job:
     """Check a getblocktemplate result and build the job that mines it to `payout`; raises BadTemplate.
 
-    Checked: all fields and their ranges, each transaction against its hash, the witness commitment against the
-    transactions, the target against the bits, and that we know every rule the node insists on.
+    Checked: all fields and their ranges, the target against the bits, and that we know every rule the node insists on;
+    then `Template.check`, unless that is left for later.
     """
     if not isinstance(answer, dict):
         raise BadTemplate("the node's template is not an object")
@@ -52,7 +73,10 @@ def job_from_template(answer: Any, payout: bytes, *, version_rolling: bool = Tru
         if unknown:
             raise BadTemplate(f"the network requires a rule that this miner does not know: {unknown[0][1:40]}")
     try:
-        return _build_job(answer, payout, version_rolling, extranonce1)
+        job = _build_job(answer, payout, version_rolling, extranonce1)
+        if check:
+            job.origin.check()
+        return job
     except KeyError as error:
         raise BadTemplate(f"the node's template lacks {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
@@ -75,8 +99,11 @@ def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, ext
     entries = answer["transactions"]
     if not isinstance(entries, list):
         raise BadTemplate("the node's template is malformed: transactions is not a list")
-    transactions, txids, wtxids = _transactions(entries)
-    coinbase = _coinbase(answer, height, payout, txids, wtxids)
+    data_hex, txids, wtxids = _transactions(entries)
+    commitment = None
+    if answer.get("default_witness_commitment") is not None:
+        commitment = _hex(answer, "default_witness_commitment")
+    coinbase = _coinbase(answer, height, payout, txids, wtxids, commitment)
     work_id = answer.get("workid")
     longpoll_id = answer.get("longpollid")
     return Job(
@@ -97,7 +124,9 @@ def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, ext
         extranonce2_size=EXTRANONCE_SIZE - EXTRANONCE1_SIZE,
         single_solution=True,
         origin=Template(
-            tuple(transactions),
+            tuple(data_hex),
+            tuple(wtxids),
+            commitment,
             longpoll_id if isinstance(longpoll_id, str) else None,
             work_id if isinstance(work_id, str) else None,
             prev_hash,
@@ -105,31 +134,31 @@ def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, ext
     )
 
 
-def _transactions(entries: list[Any]) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Raw transactions, their txids and wtxids; each raw transaction must have the hash that it is listed with."""
-    raws, txids, wtxids = [], [], []
+def _transactions(entries: list[Any]) -> tuple[list[str], list[bytes], list[bytes]]:
+    """The transactions as hexadecimal digits, their txids and wtxids."""
+    data_hex, txids, wtxids = [], [], []
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict):
             raise BadTemplate(f"the node's template is malformed: transaction {number} is not an object")
-        raw = bytes.fromhex(entry["data"])
+        data = entry["data"]
+        if not isinstance(data, str):
+            raise BadTemplate(f"the node's template is malformed: transaction {number} is not text")
         wtxid = hash_from_hex(entry["hash"])
-        if sha256d(raw) != wtxid:
-            raise BadTemplate(f"transaction {number} of the node's template does not have the hash it is listed with")
-        raws.append(raw)
+        data_hex.append(data)
         wtxids.append(wtxid)
         txids.append(hash_from_hex(entry["txid"]) if "txid" in entry else wtxid)
-    return raws, txids, wtxids
+    return data_hex, txids, wtxids
 
 
 def _coinbase(
-    answer: dict[str, Any], height: int, payout: bytes, txids: list[bytes], wtxids: list[bytes]
+    answer: dict[str, Any],
+    height: int,
+    payout: bytes,
+    txids: list[bytes],
+    wtxids: list[bytes],
+    commitment: bytes | None,
 ) -> CoinbaseParts:
-    commitment: bytes | None = None
-    if answer.get("default_witness_commitment") is not None:
-        commitment = _hex(answer, "default_witness_commitment")
-        if commitment != witness_commitment_script(wtxids):
-            raise BadTemplate("the witness commitment of the node's template is not that of its transactions")
-    elif wtxids != txids:
+    if commitment is None and wtxids != txids:
         commitment = witness_commitment_script(wtxids)
     extra = TAG
     auxiliary = answer.get("coinbaseaux")
@@ -144,7 +173,8 @@ def solved_block(job: Job, extranonce2: int, header: bytes) -> bytes:
     """The serialized block of a solution."""
     template: Template = job.origin
     coinbase = job.coinbase.serialized(job.extranonce(extranonce2))
-    return b"".join([header, write_compact_size(1 + len(template.transactions)), coinbase, *template.transactions])
+    transactions = map(bytes.fromhex, template.data_hex)
+    return b"".join([header, write_compact_size(1 + len(template.data_hex)), coinbase, *transactions])
 
 
 def _integer(answer: dict[str, Any], name: str, low: int, high: int) -> int:

@@ -140,8 +140,15 @@ def test_a_node_that_restarts_is_found_again() -> None:
 def test_a_bad_template_is_reported_and_the_next_good_one_taken() -> None:
     async def scenario(harness: Harness, node: TemplateNode) -> None:
         await harness.message("witness commitment")
+        assert await harness.job(), "devices begin while it is still being checked"
+        assert await harness.jobs.get() is None, "and stop again"
+        await harness.calls(node, "getblocktemplate", 5)
+        assert len(harness.messages) == 1, "said once"
         node.changes.clear()
-        await harness.job()
+        await harness.message("mining on node")
+        while not harness.jobs.empty():
+            last = await harness.jobs.get()
+        assert last is not None
 
     play(scenario, TemplateNode(changes={"default_witness_commitment": "6a24aa21a9ed" + "11" * 32}))
 
