@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,10 @@ from chain.primitives.errors import DecodeError
 from chain.primitives.transaction import TxOut
 from chain.primitives.types import Amount
 from tests.support.block_generator import BlockGenerator, Unparsed
-from tests.support.kernel import KernelJudge, Verdict, pbk, submit_to_ours
+from tests.support.kernel import KernelJudge, Verdict, pbk, same_verdict, submit_to_ours
 
 TRIES = int(os.environ.get("PICKAXE_DIFFERENTIAL_BLOCKS", "250"))
 DAMAGED_PER_BLOCK = 12
-_SCRIPT_FAILURE = re.compile(r"block-script-verify-flag-failed \(.*\), (input .*), spending")
 
 
 class Pair:
@@ -38,12 +36,9 @@ class Pair:
         """The verdict, once they agree on it."""
         kernel = self.kernel.submit(raw)
         ours = submit_to_ours(self.ours, raw)
-        agree = ours == kernel
-        kernel_input, our_input = _SCRIPT_FAILURE.match(kernel.text), _SCRIPT_FAILURE.match(ours.text)
-        if kernel_input and our_input and kernel_input[1] != our_input[1]:
-            # With several bad inputs Core names the one that a worker happened to find first.
-            agree = (ours.result, ours.tip_hex) == (kernel.result, kernel.tip_hex)
-        assert agree, f"{what}: ours {ours}, kernel {kernel}, block {raw.hex() if len(raw) < 20_000 else len(raw)}"
+        assert same_verdict(ours, kernel), (
+            f"{what}: ours {ours}, kernel {kernel}, block {raw.hex() if len(raw) < 20_000 else len(raw)}"
+        )
         return ours
 
     def close(self) -> None:

@@ -122,8 +122,10 @@ def random_script(rng: random.Random) -> bytes:
     return b"".join(pieces)
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_random_scripts(rng: random.Random, part: int) -> None:
+def spends_of_script(rng: random.Random, script: bytes) -> list[tuple[Transaction, bytes]]:
+    """(transaction, coin) that run `script` on random arguments: bare, with a random scriptSig, and behind each kind of
+    hash.
+    """
     from chain.crypto.hashes import hash160, sha256
     from chain.crypto.secp256k1 import xonly_tweak_add
     from chain.script import standard
@@ -131,21 +133,27 @@ def test_random_scripts(rng: random.Random, part: int) -> None:
     from chain.script.script import push_data
     from tests.support.scripts import NUMS_KEY
 
-    seen: Counter[ScriptError] = Counter()
-    for _ in range(500 * TIMES):
-        script = random_script(rng)
-        items = tuple(rng.choice((b"", b"\x01", b"\x02", b"\x80", b"abc")) for _ in range(rng.randrange(4)))
-        pushes = b"".join(map(push_data, items))
-        output, parity = xonly_tweak_add(NUMS_KEY, taptweak_hash(NUMS_KEY, tapleaf_hash(script)))
-        control = bytes((0xC0 | parity,)) + NUMS_KEY
+    items = tuple(rng.choice((b"", b"\x01", b"\x02", b"\x80", b"abc")) for _ in range(rng.randrange(4)))
+    pushes = b"".join(map(push_data, items))
+    output, parity = xonly_tweak_add(NUMS_KEY, taptweak_hash(NUMS_KEY, tapleaf_hash(script)))
+    control = bytes((0xC0 | parity,)) + NUMS_KEY
+    return [
+        spend_of(script_pubkey, script_sig, witness, 1000)
         for script_pubkey, script_sig, witness in (
             (script, pushes, ()),
             (script, random_script(rng), ()),
             (standard.p2sh(hash160(script)), pushes + push_data(script), ()),
             (standard.p2wsh(sha256(script)), b"", (*items, script)),
             (standard.p2tr(output), b"", (*items, script, control)),
-        ):
-            tx, coin = spend_of(script_pubkey, script_sig, witness, 1000)
+        )
+    ]
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_random_scripts(rng: random.Random, part: int) -> None:
+    seen: Counter[ScriptError] = Counter()
+    for _ in range(500 * TIMES):
+        for tx, coin in spends_of_script(rng, random_script(rng)):
             _compare(rng, tx, [coin], seen)
     assert seen[ScriptError.OK] > 300
     assert len(seen) > 15, seen
