@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -61,6 +63,12 @@ def check_not_pruned(indexes: IndexSet) -> None:
         )
 
 
+def _slice(indexes: IndexSet) -> tuple[bool, float]:
+    """(whether there is more to do, how long this took)."""
+    start = time.monotonic()
+    return indexes.work(SLICE_S), time.monotonic() - start
+
+
 class IndexDriver:
     """Runs `IndexSet.work` in slices. A listener of the chain service: new tips wake it."""
 
@@ -78,19 +86,15 @@ class IndexDriver:
             log.info("%s thread start", index.title)
             if not index.ready:
                 log.info("Syncing %s with block chain from height %d", index.title, max(index.height, 0))
-        loop = asyncio.get_running_loop()
         while True:
             self._news.clear()
-            start = loop.time()
-            more = await service.call(indexes.work, SLICE_S)
+            more, spent_s = await service.call(_slice, indexes)
+            if self._is_syncing():
+                await asyncio.sleep(spent_s * (1 / SYNC_SHARE - 1))
             if not more:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_S):
                         await self._news.wait()
-                except TimeoutError:
-                    continue
-            elif self._is_syncing():
-                await asyncio.sleep((loop.time() - start) * (1 / SYNC_SHARE - 1))
 
     def wake(self) -> None:
         """Blocks below a UTXO snapshot have been validated: indexes that wait for them can go on."""
