@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from chain.chainstate import Chainstate
 
 log = logging.getLogger("pickaxe.node")
-prune_log = logging.getLogger("pickaxe.prune")
 
 PENDING_BYTES: Final = 32 << 20  #: that wait in memory for a commit, about; bounds what is indexed again after a crash
 COMMIT_INTERVAL_S: Final = 30.0
@@ -145,7 +144,6 @@ class Index(ABC):
         else:
             self._disconnect(entry, block, undo)
             self._at = entry.prev
-            prune_log.debug("%s prune lock moved back to %d", self.title, entry.height - 1)
         if not self.ready and self.synced:
             self.note_ready()
 

@@ -7,12 +7,13 @@ an index that has been at the tip before.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from chain.events import BlockConnected, Event
+from chain.events import BlockConnected, BlockDisconnected, Event
 from chain.index import BlockIndexEntry
 from chain.indexes.base import Index, Undo
 from chain.primitives.block import Block
@@ -21,6 +22,8 @@ from chain.primitives.types import BlockHash, hash_to_hex
 
 if TYPE_CHECKING:
     from chain.chainstate import Chainstate
+
+prune_log = logging.getLogger("pickaxe.prune")
 
 INDEXES_DIR: Final = "indexes"
 PRUNE_LOCK_BUFFER: Final = 10  #: blocks below an index's last one that pruning leaves, for a reorganisation (Core)
@@ -57,12 +60,17 @@ class IndexSet:
     # Work
 
     def note(self, events: Iterable[Event]) -> None:
-        """Keep the newest blocks in memory: they are wanted next."""
+        """Keep the newest blocks in memory: they are wanted next. Say which blocks pruning must leave from now on."""
         if not self._indexes:
             return
         for event in events:
             if isinstance(event, BlockConnected):
                 _remember(self._blocks, event.entry.hash, event.block)
+            elif isinstance(event, BlockDisconnected):
+                below = event.entry.height - 1
+                for index in self._indexes:
+                    if index.height > below:
+                        prune_log.debug("%s prune lock moved back to %d", index.title, below)
 
     def work(self, budget_s: float) -> bool:
         """Bring the lowest index on, and then the next, until all are at the tip (False) or the time is over (True).
