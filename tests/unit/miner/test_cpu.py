@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import json
 from pathlib import Path
 
@@ -107,6 +108,16 @@ def test_scratch_begins_on_a_cache_line(count: int) -> None:
         assert words.shape == (count,)
         assert words.dtype == np.uint32
         assert words.ctypes.data % 64 == 0
+
+
+def test_prepare_is_the_same_for_few_versions_and_for_many(rng: random.Random) -> None:
+    """Few are computed one by one, many at once."""
+    header, target = rng.randbytes(80), rng.getrandbits(256)
+    versions = [rng.getrandbits(32) for _ in range(64)]
+    many = prepare(header, versions, target)
+    for count in (1, 2, 8, 9):
+        few = prepare(header, versions[:count], target)
+        assert few.tolist() == many[: len(few)].tolist()
 
 
 def test_prepare_bounds_its_input() -> None:
