@@ -27,8 +27,11 @@ import sys
 from pathlib import Path
 from chain.chainstate import Chainstate
 from chain.params import network
+from chain.storage import store
 from chain.storage.block_files import scan_blocks
 
+if sys.argv[4] == "journal":
+    store.ONE_TRANSACTION_PAGES, store.JOURNAL_PIECE = -1, 10
 params = network("regtest")
 blocks = [block for _, block in scan_blocks(Path(sys.argv[1]), params.magic)]
 chain = Chainstate(params, Path(sys.argv[2]), dbcache_bytes=int(sys.argv[3]), script_threads=1)
@@ -75,8 +78,9 @@ def test_killed_at_any_moment(tmp_path: Path, rng: random.Random) -> None:
     came_back = []
     folder, folders = tmp_path / "run0", 1
     for _ in range(CRASHES):
+        budget, way = rng.choice(("1000", "60000", "100000000")), rng.choice(("at once", "journal"))
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(history), str(folder), rng.choice(("1000", "60000", "100000000"))],
+            [sys.executable, "-c", CHILD, str(history), str(folder), budget, way],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
