@@ -86,7 +86,13 @@ class Board:
         self._clock = clock
         self._port: SerialPort | None = None
         self._serial_number: str | None = None
+        self._interface: int | None = None
         self._up_since = clock()
+
+    @property
+    def serial_number(self) -> str | None:
+        """Of its USB bridge; None where it has none, or has not been opened."""
+        return self._serial_number
 
     @property
     def connected(self) -> bool:
@@ -103,9 +109,13 @@ class Board:
                 port.close()
                 raise
         self._port = port
-        self._serial_number = next((known.serial_number for known in scan() if known.path == self.path), None)
+        found = next((known for known in scan() if known.path == self.path), None)
+        self._serial_number = found.serial_number if found is not None else None
+        self._interface = found.interface if found is not None else None
         self.driver.baud = BAUD_AT_RESET
         self._up_since = self._clock()
+        if self.power is not None and (frames := self.driver.stop_frames()):
+            self.power.chips_running(frames)  # they may still run as whoever was here before has left them
         self.driver.start(self._clock())
 
     @property
@@ -237,10 +247,9 @@ class Board:
         )
 
     def _find_again(self) -> str | None:
-        """The data port of the board with our serial number; of several ports of one board the last is that."""
-        ports = [port for port in scan() if port.serial_number == self._serial_number]
-        last = max(ports, key=lambda port: (port.interface or 0, port.path), default=None)
-        return last.path if last is not None else None
+        """The port with our serial number; of several ports of one board, that of the same interface."""
+        ports = (port for port in scan() if port.serial_number == self._serial_number)
+        return next((port.path for port in ports if port.interface == self._interface), None)
 
     def _throttle(self, power: BoardPower) -> None:
         """Follow the clock that heat leaves."""

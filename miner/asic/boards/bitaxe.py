@@ -146,10 +146,14 @@ class BitaxePower:
         self._policy = self._new_policy()
         path = self._control_path or control_port_of(port.path)
         if path is None:
-            raise BoardFault(
-                f"{self.profile.name}: its control port is not found beside {port.path}; name it: --port DATA,CONTROL"
-            )
-        self._control = ControlPort(path, self.timing.reply_s)
+            raise PortError(f"its control port is not found beside {port.path}; name it: --port DATA,CONTROL")
+        control = ControlPort(path, self.timing.reply_s)
+        try:
+            control.detect()
+        except (I2cError, PortError) as error:
+            control.close()
+            raise PortError(f"{error}: is it the control port, and a {self.profile.name}?") from None
+        self._control = control
         try:
             with self._lock:
                 self._bring_up()
@@ -222,7 +226,6 @@ class BitaxePower:
     def _bring_up(self) -> None:
         """The order of §9. The output is off until everything that watches it is in place."""
         control, timing = self._need_control(), self.timing
-        control.detect()
         control.ask(gpio_set(RESET_PIN, False))
         control.ask(bitaxe_raw.i2c_frequency(_BUS_HZ))
         self._talk(self._fan.start())
@@ -281,12 +284,12 @@ class BitaxePower:
                 with self._lock:
                     if self._stop.is_set():
                         return
+                    if not self._watchdog.beat():
+                        self._trip("its watchdog process has ended")
                     if self._fault is None:
                         self._round()
                     elif self._sensors.powered is not False:
                         self._retry_off()
-                    if not self._watchdog.beat():
-                        self._trip("its watchdog process has ended")
         except PortGone:
             self._lost_at = self._clock()
             self._fault = f"its control port has disappeared; the board {_UNCONTROLLABLE}"
