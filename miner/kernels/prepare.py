@@ -12,7 +12,7 @@ import numpy.typing as npt
 from miner.kernels.layout import JOB_WORDS, LIMIT, MAX_MIDSTATES, MIDSTATE, MIDSTATE_WORDS, SCHEDULE
 from miner.kernels.sha256_constants import IV, MASK, PADDING_WORDS_80, K, sigma0, sigma1
 
-#: Up to here, one after the other in Python's integers beats all at once in NumPy: a GPU waits for this at each new job.
+#: Up to here, one after the other in Python's integers beats all at once in NumPy: a GPU waits for this at a new job.
 _FEW_VERSIONS = 8
 
 Words: TypeAlias = npt.NDArray[np.uint32]
