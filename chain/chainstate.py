@@ -41,12 +41,13 @@ from chain.primitives.header import BlockHeader
 from chain.primitives.types import ZERO_HASH, BlockHash, OutPoint, PackedCoin, hash_to_hex
 from chain.script_queue import ScriptCache
 from chain.snapshot import folders
-from chain.snapshot.background import BackgroundChain
+from chain.snapshot.background import BackgroundChain, invalid_below_snapshot, refutation
 from chain.snapshot.dump import DumpProgress, DumpResult, dump_snapshot
 from chain.snapshot.format import SnapshotMetadata
 from chain.snapshot.load import LoadProgress, load_snapshot
+from chain.snapshot.opening import open_stores
 from chain.storage.block_files import MAX_FILE_SIZE, BlockFiles
-from chain.storage.layout import BLOCKS_DIR, CHAINSTATE_DIR, INDEX_RECORD, SNAPSHOT_DIR
+from chain.storage.layout import BLOCKS_DIR, INDEX_RECORD
 from chain.storage.lock import DirectoryLock
 from chain.storage.store import INITIAL_MAP_SIZE, ChainStore, FrozenCoins
 from chain.storage.undo import decode_undo, encode_undo
@@ -139,12 +140,16 @@ class Chainstate:
                 first_block=params.genesis.raw,
                 restore_key=reindex,
             )
-            snapshot = self._open_stores(recreate=reindex, drop_snapshot=reindex or reindex_chainstate)
+            stores = open_stores(
+                datadir, params, map_size=map_size, recreate=reindex, drop_snapshot=reindex or reindex_chainstate
+            )
+            self._store, self._coin_store = stores.main, stores.coins
+            self.remarks += stores.remarks
             self.coins = CoinsCache(self._coin_store, dbcache_bytes)
             self._last_flush = time.monotonic()
             if reindex_chainstate:
                 self._store.wipe_coins()
-            self._load(snapshot, scan=not reindex, activate=not reindex and not reindex_chainstate)
+            self._load(stores.assumed, scan=not reindex, activate=not reindex and not reindex_chainstate)
         except BaseException:
             self._release()
             raise
@@ -494,7 +499,7 @@ class Chainstate:
                 self._connect(entry, background.tip, background.coins)
             except ConsensusError as error:
                 self.index.mark_failed(entry)
-                raise self._refute_snapshot(_invalid_below_snapshot(entry, error)) from error
+                raise self._refute_snapshot(invalid_below_snapshot(entry, error)) from error
             background.tip = entry
         self._relieve(background.coins)
 
@@ -516,21 +521,11 @@ class Chainstate:
 
     def _refute_snapshot(self, why: str) -> LocalFault:
         """Set the snapshot's coins aside; what to tell the operator."""
-        background = self.background
-        height = self.tip.height
-        known = 0 if background is None else background.tip.height
+        heights = self.tip.height, 0 if self.background is None else self.background.tip.height
         self.flush()
         self._fault = True
         self._coin_store.close()
-        place = folders.set_aside(self.datadir)
-        return LocalFault(
-            f"Pickaxe failed to validate the UTXO snapshot: {why}. This indicates a hardware problem, or a bug in the"
-            " software, or a bad software modification that allowed an invalid snapshot to be loaded. The node shuts"
-            " down and stops using any state that was built on the snapshot, resetting the chain height from"
-            f" {height} to {known}. Start it again: it will resume syncing from {known} without using any snapshot"
-            " data. Please report this incident, including how you obtained the snapshot. The invalid coins are left"
-            f" in {place} for an examination; delete that folder when you do not need it"
-        )
+        return refutation(why, *heights, folders.set_aside(self.datadir))
 
     def _share_cache(self) -> None:
         """Divide the coin cache between the chains: most goes to the active one while it is far behind, else to the
@@ -596,7 +591,7 @@ class Chainstate:
                 if error.result is not BlockResult.MUTATED:
                     self.index.mark_failed(entry)
                     if self.background is not None and self.background.needs(entry):
-                        raise self._refute_snapshot(_invalid_below_snapshot(entry, error)) from error
+                        raise self._refute_snapshot(invalid_below_snapshot(entry, error)) from error
                 raise
         try:
             historical = self.background is not None and self.background.needs(entry)
@@ -718,38 +713,6 @@ class Chainstate:
         block_work = best.chainwork - prev.chainwork if prev is not None else best.chainwork
         return (best.chainwork - entry.chainwork) * self.params.block_interval_s > ASSUMED_VALID_BURIAL_S * block_work
 
-    def _open_stores(self, *, recreate: bool, drop_snapshot: bool) -> AssumeUtxo | None:
-        """Open the database, and the one with the coins since a snapshot if there is one; the snapshot that is still
-        to be validated. A validated one takes the place of the other database first.
-        """
-        base, remarks = folders.settle(self.datadir, drop=drop_snapshot)
-        self.remarks += remarks
-        main, second = self.datadir / CHAINSTATE_DIR, self.datadir / SNAPSHOT_DIR
-        genesis = self.params.genesis_hash
-        self._store = self._coin_store = ChainStore(
-            main, genesis, map_size=self._map_size, recreate=recreate, without_coins=drop_snapshot
-        )
-        if base is None:
-            return None
-        assumed = self.params.assumed_utxo(base)
-        if self._store.snapshot_validated != base:
-            if assumed is None:
-                raise LocalFault(
-                    "A fatal internal error occurred, see debug.log for details: Assumeutxo data not found for the"
-                    f" given blockhash '{hash_to_hex(base)}'."
-                )
-            self._coin_store = ChainStore(second, genesis, map_size=self._map_size)
-            self.snapshot_base = base
-            return assumed
-        self.remarks.append("[snapshot] cleaning up unneeded background chainstate, then reinitializing")
-        coins = self._coin_store = ChainStore(second, genesis, map_size=self._map_size)
-        coins.take_index(self._store)
-        coins.close()
-        self._store.close()
-        folders.exchange(self.datadir)
-        self._store = self._coin_store = ChainStore(main, genesis, map_size=self._map_size)
-        return None
-
     def _load(self, snapshot: AssumeUtxo | None, *, scan: bool, activate: bool) -> None:
         """Header tree and tip as of the last flush, then the blocks that were written after it."""
         index = self.index
@@ -772,6 +735,7 @@ class Chainstate:
                     index.entries[snapshot.block_hash],
                     snapshot,
                 )
+                self.snapshot_base = snapshot.block_hash
         except KeyError as error:
             raise LocalFault(
                 f"The block index in {self._store.path} has a gap; start with --reindex to rebuild it"
@@ -826,7 +790,3 @@ def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:
         f"Block {hash_to_hex(entry.hash)} at height {entry.height} is damaged on disk ({what}); "
         "start with --reindex to rebuild"
     )
-
-
-def _invalid_below_snapshot(entry: BlockIndexEntry, error: ConsensusError) -> str:
-    return f"block {hash_to_hex(entry.hash)} at height {entry.height} below it is invalid ({error})"

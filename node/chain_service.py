@@ -233,10 +233,8 @@ class ChainService:
         base = background.base
         if target.ancestor(base.height) is not base:
             return []
-        found = _not_stored(worker, base, background.fork.height, base.height - 1, limit, window)
-        if len(found) < limit and not base.have_data and (not found or base.height < found[0].height + window):
-            found.append(worker.info(base))
-        return found
+        # The snapshot's own block says how many transactions there are up to it, not that they are here.
+        return _not_stored(worker, base, background.fork.height, base.height - 1, limit, window)
 
     def has_all_blocks(self) -> bool:
         return self.worker.chain.background is None
@@ -325,7 +323,9 @@ def _wake(waiters: set[asyncio.Future[None]]) -> None:
 def _not_stored(
     worker: ChainWorker, target: BlockIndexEntry, low: int, high: int, limit: int, window: int
 ) -> list[HeaderInfo]:
-    """Of the blocks before `target` above height `low` and up to `high`, those that are not on disk."""
+    """Of the blocks up to `target` above height `low`, those that are not on disk. Up to height `high` the
+    chain_tx_count of a block tells whether all before it are.
+    """
     # The window lies above the last block that is here with all before it, connected or not: a branch longer than
     # the window and not yet better than ours must not stall.
     stored, unknown = low, high + 1
@@ -337,7 +337,7 @@ def _not_stored(
         else:
             unknown = middle
     found: list[HeaderInfo] = []
-    for height in range(stored + 1, min(high, stored + window) + 1):
+    for height in range(stored + 1, min(target.height, stored + window) + 1):
         entry = target.ancestor(height)
         if entry is None or entry.failed:
             break

@@ -6,9 +6,14 @@ snapshot's block the hash of its own coins must be that of the network's table (
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from chain.coins import CoinsCache
+from chain.consensus.errors import ConsensusError
 from chain.index import BlockIndexEntry, last_common_ancestor
 from chain.params import AssumeUtxo
+from chain.primitives.errors import LocalFault
+from chain.primitives.types import hash_to_hex
 from chain.snapshot.format import SetHash
 from chain.storage.store import ChainStore
 
@@ -72,3 +77,20 @@ class BackgroundChain:
     def hashing(self) -> bool:
         """Whether hashing has begun: the coins must not change any more."""
         return self._hash is not None
+
+
+def refutation(why: str, height: int, validated_height: int, place: Path) -> LocalFault:
+    """What the operator is told of a snapshot that proved wrong, whose coins were moved to `place`."""
+    return LocalFault(
+        f"Pickaxe failed to validate the UTXO snapshot: {why}. This indicates a hardware problem, or a bug in the"
+        " software, or a bad software modification that allowed an invalid snapshot to be loaded. The node shuts"
+        " down and stops using any state that was built on the snapshot, resetting the chain height from"
+        f" {height} to {validated_height}. Start it again: it will resume syncing from {validated_height} without using"
+        " any snapshot data. Please report this incident, including how you obtained the snapshot. The invalid coins"
+        f" are left in {place} for an examination; delete that folder when you do not need it"
+    )
+
+
+def invalid_below_snapshot(entry: BlockIndexEntry, error: ConsensusError) -> str:
+    """The reason when a block that the snapshot builds on breaks a rule."""
+    return f"block {hash_to_hex(entry.hash)} at height {entry.height} below it is invalid ({error})"

@@ -100,3 +100,18 @@ def test_every_method_has_help_and_sound_arguments() -> None:
 def test_usage_marks_optional_arguments() -> None:
     assert REGISTRY["scantxoutset"].usage() == 'scantxoutset "action" ( [scanobjects,...] )'
     assert REGISTRY["stop"].usage() == "stop"
+
+
+def test_options_may_be_named_arguments_of_their_own() -> None:
+    """Core's OBJ_NAMED_PARAMS: dumptxoutset's rollback."""
+    dump = REGISTRY["dumptxoutset"]
+    assert dump.bind(["f", "rollback", {"rollback": 7}]) == ["f", "rollback", {"rollback": 7}]
+    assert dump.bind({"path": "f", "rollback": 7}) == ["f", "", {"rollback": 7}]
+    both = {"args": ["f"], "rollback": 7, "in_memory": True}
+    assert dump.bind(both) == ["f", "", {"rollback": 7, "in_memory": True}]
+    for doubled in (
+        {"path": "f", "options": {"rollback": 7}, "rollback": 7},
+        {"args": ["f", "", {"rollback": 7}], "in_memory": True},
+    ):
+        with pytest.raises(RpcError, match="conflicts with parameter options"):
+            dump.bind(doubled)
