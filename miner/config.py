@@ -128,12 +128,14 @@ class GpuSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsicSettings:
-    """`[asic]`: boards on serial ports. `boards`: which ones they are, one for all ports or one for each."""
+    """`[asic]`: boards on serial ports. `boards`: which ones they are, one for all ports or one for each; `tune`: what
+    their clock is to be found for (miner/asic/tuning/goal.py)."""
 
     ports: tuple[str, ...] = ()
     boards: tuple[str, ...] = ()
     model: str | None = None
     frequency_mhz: float | None = _checked(_positive, default=None)
+    tune: str | None = None
     zero_bits: int = _checked(_between(0, 32), default=32)
 
 

@@ -18,6 +18,7 @@ _MODEL_HELP = "Chip on the board; found out if left out."
 _BOARD_HELP = (
     "Which board it is: a name that `asic boards` lists, or a TOML file. Its supply is switched on and watched."
 )
+_GOAL_HELP = "max, a hash rate (1.1TH/s), watts (15W), or an efficiency (16J/TH)."
 _SCALE_HELP = (
     "Leading zero bits of a difficulty-1 hash: 32 on real chips, what `asic emulate` printed on emulated ones."
 )
@@ -149,6 +150,41 @@ def test(
 
 
 @asic.command()
+@click.argument("port")
+@click.option("--for", "goal_text", default="max", show_default=True, metavar="GOAL", help=_GOAL_HELP)
+@click.option("--model", help=_MODEL_HELP)
+@click.option("--board", "board_name", metavar="NAME|FILE.toml", help=_BOARD_HELP)
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="For each reading.")
+@click.option("--settle", type=click.FloatRange(0, 600), default=10.0, show_default=True, help="Seconds before it.")
+@click.option(
+    "--errors", type=click.FloatRange(0, 50), default=2.0, show_default=True, help="Percent of wrong nonces allowed."
+)
+@click.option("--zero-bits", type=click.IntRange(0, 32), default=32, show_default=True, help=_SCALE_HELP)
+def tune(
+    port: str,
+    goal_text: str,
+    model: str | None,
+    board_name: str | None,
+    seconds: float,
+    settle: float,
+    errors: float,
+    zero_bits: int,
+) -> None:
+    """Find the clock at which the board on PORT serves a GOAL, and keep it for `pickaxe mine --tune GOAL`.
+
+    Hashes jobs of its own meanwhile. Exit status 1 when the goal is not within reach.
+    """
+    from miner.asic.tuning.auto import TuneOptions
+    from miner.asic.tuning.command import tune_board
+    from miner.asic.tuning.goal import parse_goal
+
+    options = TuneOptions(parse_goal(goal_text), seconds, settle, errors / 100, fresh=True)
+    decision = tune_board(port, model, board_name, options, zero_bits, click.echo)
+    if not decision.reached:
+        raise UserError(f"{decision.reason}; it runs at {decision.setting.mhz:g} MHz from now on")
+
+
+@asic.command()
 @click.argument("what", metavar="CHIP|BOARD", required=False)
 @click.option("--board", "board_name", metavar="NAME", help="The same as naming a board.")
 @click.option("--chips", type=click.IntRange(1, 126), help="Length of the chain; 1, or what the board has.")
@@ -163,6 +199,12 @@ def test(
     "--framing", type=click.Choice(["v0", "total", "v1"]), default="total", help="How the control port frames replies."
 )
 @click.option("--speed", type=click.FloatRange(0.1, 1000), default=1.0, help="How much faster temperatures move.")
+@click.option(
+    "--silicon",
+    type=click.FloatRange(0.1, 10),
+    metavar="FACTOR",
+    help="Errors above FACTOR times the usual clock.",
+)
 def emulate(
     what: str | None,
     board_name: str | None,
@@ -176,6 +218,7 @@ def emulate(
     seed: int,
     framing: str,
     speed: float,
+    silicon: float | None,
 ) -> None:
     """Emulate a chain of a CHIP (bm1370, …) or a BOARD (bitaxe-gamma, …) on pseudo-terminals until interrupted.
 
@@ -198,6 +241,7 @@ def emulate(
         faults=Faults(random.Random(seed), drop_rate=drop, flip_rate=flip, duplicate_rate=duplicate),
         framing=ReplyFraming(framing),
         speed=speed,
+        silicon=silicon,
     )
     emulated = emulation(board_name or what or "", options)
     stop = threading.Event()

@@ -18,10 +18,11 @@ from miner.asic.bm13xx.events import ChainFailed, Event, NonceChecked, Overheate
 from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
 from miner.asic.board import Board, BoardReport, ResetLine
 from miner.asic.boards.opening import board_profile, make_board
-from miner.asic.boards.power import BoardFault, Sensors
+from miner.asic.boards.power import BoardFault, Sensors, log
 from miner.asic.boards.profile import BoardProfile
 from miner.asic.chips import chip_named
 from miner.asic.transport import PortError, PortGone
+from miner.asic.tuning.auto import BoardTuner, TuneOptions
 from miner.device import (
     NONCE_SPACE,
     Candidate,
@@ -73,7 +74,8 @@ def _ceil_power_of_two(number: float) -> int:
 
 class AsicDevice:
     """HashDevice over one serial board. `model_name`: None to find out; see DriverOptions for `options`; `board`: in
-    place of one made from the other arguments (boards/opening.py makes boards with supply and sensors)."""
+    place of one made from the other arguments (boards/opening.py makes boards with supply and sensors); `tune`: look
+    for the clock that serves a goal while mining."""
 
     kind = "asic"
 
@@ -87,12 +89,14 @@ class AsicDevice:
         clock: Callable[[], float] = time.monotonic,
         *,
         board: Board | None = None,
+        tune: TuneOptions | None = None,
     ) -> None:
         self.name = name
         self.preferred_versions = _FEWEST_VERSIONS  #: until the chain is up and its rate known
         if board is None:
             board = Board(path, chip_named(model_name) if model_name is not None else None, options, reset_line, clock)
         self.board = board
+        self.tuner = BoardTuner(board, tune, log.info, clock) if tune is not None else None
         self.late = 0  #: true nonces of a unit that the scheduler had already left; they count all the same
         self._clock = clock
         self._job: HashJob | None = None
@@ -190,7 +194,10 @@ class AsicDevice:
 
     def _pump(self, cancelled: Callable[[], bool], timeout_s: float = _PUMP_S) -> list[Event]:
         try:
-            return self.board.pump(timeout_s)
+            events = self.board.pump(timeout_s)
+            if self.tuner is not None:
+                self.tuner.step()
+            return events
         except PortGone:
             self._wait_for_board(cancelled)
             return []
@@ -316,6 +323,7 @@ def asic_devices(
     frequency_mhz: float | None = None,
     zero_bits: int = 32,
     boards: Sequence[str] = (),
+    tune: TuneOptions | None = None,
 ) -> list[AsicDevice]:
     """One device per port, named asic0, asic1, …
 
@@ -330,6 +338,6 @@ def asic_devices(
     if len(profiles) < len(ports):
         profiles *= len(ports)
     return [
-        AsicDevice(f"asic{index}", port, board=make_board(port, profile, model_name, options))
+        AsicDevice(f"asic{index}", port, board=make_board(port, profile, model_name, options), tune=tune)
         for index, (port, profile) in enumerate(zip(ports, profiles, strict=True))
     ]

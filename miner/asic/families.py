@@ -10,6 +10,7 @@ from miner.asic.avalon.device import avalon_device
 from miner.asic.device import asic_devices
 from miner.asic.icarus.device import icarus_device
 from miner.asic.icarus.models import ICARUS_MODELS
+from miner.asic.tuning.auto import TuneOptions
 from miner.device import HashDevice
 
 AVALON = "avalon"
@@ -27,18 +28,22 @@ def serial_devices(
     frequency_mhz: float | None = None,
     zero_bits: int = 32,
     boards: Sequence[str] = (),
+    tune: TuneOptions | None = None,
 ) -> list[HashDevice]:
     """One device per port, named asic0, asic1, …
 
     `ports`: DATA or DATA,CONTROL each; `boards`: names or TOML files, one for all ports or one for each, none where
-    only BM13xx chips are to be driven; `model_name`: of such chips; `zero_bits`: below 32 for emulated boards.
+    only BM13xx chips are to be driven; `model_name`: of such chips; `zero_bits`: below 32 for emulated boards; `tune`:
+    look for the clock that serves a goal, on boards with BM13xx chips.
     UserError for what does not exist or does not fit together.
     """
     if len(boards) > 1 and len(boards) != len(ports):
         raise UserError(f"{len(ports)} ports, {len(boards)} boards: give one --board for all, or one for each --port")
     older = {name for name in boards if name.lower() in OLDER_BOARDS}
     if not older:
-        return list(asic_devices(ports, model_name, frequency_mhz, zero_bits, boards))
+        return list(asic_devices(ports, model_name, frequency_mhz, zero_bits, boards, tune))
+    if tune is not None and all(name.lower() in OLDER_BOARDS for name in boards):
+        raise UserError(f"--tune is for BM13xx chips: leave it out with --board {min(older)}")
     if model_name is not None:
         raise UserError(f"--model is for BM13xx chips: leave it out with --board {min(older)}")
     named = boards if len(boards) == len(ports) else list(repeat(boards[0], len(ports)))
@@ -50,7 +55,7 @@ def serial_devices(
         elif board.lower() in OLDER_BOARDS:
             devices.append(icarus_device(name, port, board, frequency_mhz, zero_bits=zero_bits))
         else:
-            (device,) = asic_devices([port], None, frequency_mhz, zero_bits, [board])
+            (device,) = asic_devices([port], None, frequency_mhz, zero_bits, [board], tune)
             device.name = name
             devices.append(device)
     return devices

@@ -11,7 +11,13 @@ from miner.config import Settings
 if TYPE_CHECKING:
     from miner.device import HashDevice
 
-_BOARD_OPTIONS = {"ports": "--port", "boards": "--board", "model": "--model", "frequency": "--frequency"}
+_BOARD_OPTIONS = {
+    "ports": "--port",
+    "boards": "--board",
+    "model": "--model",
+    "frequency": "--frequency",
+    "tune": "--tune",
+}
 
 
 def make_devices(settings: Settings, given: frozenset[str]) -> tuple[Sequence[HashDevice], list[str]]:
@@ -66,5 +72,8 @@ def _boards(settings: Settings, wanted: bool, remarks: list[str]) -> Sequence[Ha
         if not ports:
             return []
     from miner.asic.families import serial_devices
+    from miner.asic.tuning.auto import TuneOptions
+    from miner.asic.tuning.goal import parse_goal
 
-    return serial_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, asic.boards)
+    tune = TuneOptions(parse_goal(asic.tune)) if asic.tune is not None else None
+    return serial_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, asic.boards, tune)

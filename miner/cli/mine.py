@@ -56,6 +56,7 @@ _PLACES = {
     "boards": ("asic", "boards"),
     "model": ("asic", "model"),
     "frequency": ("asic", "frequency_mhz"),
+    "tune": ("asic", "tune"),
     "zero_bits": ("asic", "zero_bits"),
     "tariff": ("energy", "tariff"),
     "currency": ("energy", "currency"),
@@ -128,6 +129,9 @@ _PLACES = {
 )
 @click.option("--model", help="The boards' chip, where it should not be asked for: bm1370.")
 @click.option("--frequency", type=click.FloatRange(min=1), metavar="MHZ", help="Clock of the boards' chips.")
+@click.option(
+    "--tune", metavar="GOAL", help="Find the boards' clock for max, a hash rate (1.1TH/s), watts (15W) or 16J/TH."
+)
 @click.option("--zero-bits", type=click.IntRange(0, 32), default=32, help="For emulated boards: what they printed.")
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Stop after N accepted blocks.")
 @click.option(

@@ -217,6 +217,7 @@ class EmulatedBitaxe(EmulatedBoard):
         self.chip_c += (steady - self.chip_c) * min(1.0, elapsed_s / THERMAL_LAG_S)
         for chip in self.chain.chips:
             chip.temperature_c = self.chip_c
+            chip.supply_volts = self.regulator.volts / self.kind.domains
         regulator = self.regulator
         volts = regulator.volts
         regulator.load_amps = (self.watts / volts if volts else 0.0) + (faults.extra_amps if volts else 0.0)

@@ -33,7 +33,7 @@ _AFFORDABLE_RATE = 40_000  #: hashes a second that cost about a fifth of a core
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmulationOptions:
     """How. `chips`: None for as many as the board has, one where that is open; `zero_bits`: None for what this machine
-    can afford; `framing`, `speed`: of boards with a control port (see EmulatedBitaxe)."""
+    can afford; `framing`, `speed`: of boards with a control port (see EmulatedBitaxe); `silicon`: see EmulatedChip."""
 
     chips: int | None = None
     zero_bits: int | None = None
@@ -42,6 +42,7 @@ class EmulationOptions:
     faults: Faults | None = None
     framing: ReplyFraming = ReplyFraming.TOTAL
     speed: float = 1.0
+    silicon: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,15 @@ def emulation(name: str, options: EmulationOptions) -> Emulation:
         scale = _scale(options, model.nominal_hash_rate(model.default_mhz) * kind.chips)
         bitaxe = EmulatedBitaxe(name, scale, options.framing, options.link, options.speed)
         bitaxe.chain.faults, bitaxe.chain.latency_s = faults, options.latency_s
+        for chip in bitaxe.chain.chips:
+            chip.silicon = options.silicon
         return Emulation(bitaxe, f"{name} with {kind.chips} × {model.name}", scale, f"--board {name}")
     if name in MODELS:
         model, chips = MODELS[name], options.chips or 1
         scale = _scale(options, model.nominal_hash_rate(model.default_mhz) * chips)
         chain = EmulatedChain(model, chips, scale, latency_s=options.latency_s, faults=faults)
+        for chip in chain.chips:
+            chip.silicon = options.silicon
         return Emulation(EmulatedBoard(chain, options.link), f"{chips} × {model.name}", scale, "")
     if name in ICARUS_KINDS:
         kind_of_icarus = ICARUS_KINDS[name]

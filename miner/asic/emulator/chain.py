@@ -231,7 +231,7 @@ class EmulatedChain:
         if excess < 0:
             return
         job_id = self._last_id if self.faults.chance(self.faults.stale_id_rate) else work.job_id
-        if self.faults.chance(self.faults.wrong_nonce_rate):
+        if self.faults.chance(max(self.faults.wrong_nonce_rate, chip.error_rate)):
             nonce ^= 0x0001_0000
         rolled = field_value if self.model.rolls_versions else None
         quality = 2 * excess if self.model.rolls_versions else 0

@@ -39,7 +39,9 @@ THERMAL_LAG_S = 8.0
 
 @dataclass(slots=True)
 class EmulatedChip:
-    """State of one chip. `heat_c` is a fault: degrees added to what the clock explains."""
+    """State of one chip. `heat_c` is a fault: degrees added to what the clock explains. `silicon`: up to which clock it
+    computes rightly at the default voltage, as a multiple of the default clock; None: at any. `supply_volts`: what the
+    board gives it, None where that is not modelled."""
 
     model: ChipModel
     index: int
@@ -48,6 +50,8 @@ class EmulatedChip:
     dead: bool = False
     heat_c: float = 0.0
     temperature_c: float = AMBIENT_C
+    silicon: float | None = None
+    supply_volts: float | None = None
     hashes: float = 0.0  #: since reset, in units of a difficulty-1 nonce
     registers: dict[int, int] = field(default_factory=dict)
     _clock: tuple[int, float] = (0, 0.0)
@@ -93,6 +97,16 @@ class EmulatedChip:
     def core_volts(self) -> float:
         """Core voltage: the default, sagging by 4 % up to default clock, by more above."""
         return self.model.default_mv / 1000 * (1 - 0.04 * self.frequency_mhz / self.model.default_mhz)
+
+    @property
+    def error_rate(self) -> float:
+        """Share of its nonces that are wrong because the clock is too high for the voltage. No source gives figures;
+        only that less voltage means more errors (inferred)."""
+        if self.silicon is None:
+            return 0.0
+        volts = self.supply_volts if self.supply_volts is not None else self.model.default_mv / 1000
+        right_up_to = self.silicon + 1.5 * (volts / (self.model.default_mv / 1000) - 1)
+        return min(0.9, max(0.0, 1.5 * (self.frequency_mhz / self.model.default_mhz / right_up_to - 1)))
 
     def describe(self) -> str:
         """Its state in a line."""

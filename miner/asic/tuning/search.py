@@ -75,17 +75,18 @@ class Search(Protocol):
         """What the board did at `setting`; what to run next."""
 
 
-def make_search(goal: Goal, limits: Limits, start: Setting) -> Search:
-    """ValueError where the goal needs what the board cannot do: a voltage to set."""
+def make_search(goal: Goal, limits: Limits, start: Setting, *, settled: bool = False) -> Search:
+    """A search that begins at `start`, or with `settled` has ended there before. ValueError where the goal needs what
+    the board cannot do: a voltage to set."""
     if goal.aim is Aim.EFFICIENCY:
-        return EfficiencySearch(goal, limits, start)
-    return ClockSearch(goal, limits, start)
+        return EfficiencySearch(goal, limits, start, settled=settled)
+    return ClockSearch(goal, limits, start, settled=settled)
 
 
 class ClockSearch:
     """For every aim that the clock alone decides."""
 
-    def __init__(self, goal: Goal, limits: Limits, start: Setting) -> None:
+    def __init__(self, goal: Goal, limits: Limits, start: Setting, *, settled: bool = False) -> None:
         self._goal = goal
         self._limits = limits
         self._mv = start.mv
@@ -93,7 +94,7 @@ class ClockSearch:
         self._good: float | None = None  # highest clock known to be good
         self._bad: float | None = None  # lowest clock known to be too much
         self._enough: float | None = None  # lowest clock known to reach a hash rate, in good health
-        self._settled = False
+        self._settled = settled
 
     @property
     def setting(self) -> Setting:
@@ -162,7 +163,7 @@ class ClockSearch:
 class EfficiencySearch:
     """Voltage down while there is too much energy in a hash; clock down where the voltage is too low for it."""
 
-    def __init__(self, goal: Goal, limits: Limits, start: Setting) -> None:
+    def __init__(self, goal: Goal, limits: Limits, start: Setting, *, settled: bool = False) -> None:
         if limits.low_mv is None or limits.high_mv is None or start.mv is None:
             raise ValueError("joules a terahash depend on the voltage, and this board's cannot be set")
         self._goal = goal
@@ -170,7 +171,7 @@ class EfficiencySearch:
         self._low_mv = limits.low_mv
         self._mv = min(max(start.mv, limits.low_mv), limits.high_mv)
         self._mhz = min(max(start.mhz, limits.low_mhz), limits.high_mhz)
-        self._settled = False
+        self._settled = settled
 
     @property
     def setting(self) -> Setting:
