@@ -6,6 +6,7 @@ cut anywhere.
 from __future__ import annotations
 
 import io
+import json
 import random
 import tomllib
 import tracemalloc
@@ -31,6 +32,12 @@ from chain.snapshot.format import SnapshotError, SnapshotMetadata, read_metadata
 from chain.storage.block_files import scan_blocks
 from chain.storage.compression import decompress_script, read_varint, write_varint
 from chain.storage.undo import decode_undo, encode_undo
+from miner.work.stratum.address import parse_pool_url
+from miner.work.stratum.client import ClientOptions, StratumClient
+from miner.work.stratum_v2.messages import Kind
+from miner.work.stratum_v2.messages import parse as parse_stratum2
+from miner.work.stratum_v2.wire import BadMessage
+from miner.work.template import BadTemplate, job_from_template
 from p2p.errors import PeerDropped, PeerMisbehaviour
 from p2p.messages.registry import MESSAGES
 from p2p.transport_v1 import TransportV1, frame
@@ -263,7 +270,83 @@ def _transport(data: bytes) -> None:
     assert parts == whole, f"cut at {list(cuts)}: {parts} instead of {whole}"
 
 
+# pools and nodes as a miner hears them
+
+
+def _stratum(data: bytes) -> None:
+    """A pool's lines after the login; the first bytes say where they are cut."""
+    cuts, stream = data[:4], data[4:]
+    clients = [StratumClient(ClientOptions(user="u", password="p"), lambda: 0.0) for _ in range(2)]
+    for client in clients:
+        client.start()
+        client.receive_data(_STRATUM_LOGIN)
+    whole = clients[0].receive_data(stream)
+    parts, pos = [], 0
+    for step in (*cuts, len(stream)):
+        parts += clients[1].receive_data(stream[pos : pos + step])
+        pos += step
+    assert parts == whole, f"cut at {list(cuts)}"
+    assert clients[0].data_to_send() == clients[1].data_to_send()
+
+
+def _stratum2(data: bytes) -> None:
+    """A message of Stratum V2, its kind first."""
+    parse_stratum2(data[0] if data else 0, data[1:])
+
+
+def _pool_url(data: bytes) -> None:
+    address = parse_pool_url(_text(data), "user", None)
+    again = parse_pool_url(address.url, address.user, address.password)
+    assert again == address, "written out it is another pool"
+
+
+def _template(data: bytes) -> None:
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    job = job_from_template(answer, b"\x51")
+    assert len(job.header(0, job.time)) == 80
+
+
 # seeds
+
+
+_STRATUM_LOGIN = (
+    b'{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}\n'
+    b'{"id":2,"result":[[],"00000001",4],"error":null}\n{"id":3,"result":true,"error":null}\n'
+)
+
+
+def _stratum_lines() -> list[bytes]:
+    half = (b"01000000" + b"01" + b"00" * 32 + b"ffffffff" + b"0a" + b"51" + b"51", b"ffffffff" + b"01" + b"00" * 8)
+    notify = (
+        b'{"id":null,"method":"mining.notify","params":["j","%s","%s","%s01510000000000",["%s"],"%s","%s","%s",%s]}\n'
+    )
+    job = notify % (b"11" * 32, *half, b"22" * 32, b"20000000", b"1d00ffff", b"65000000", b"true")
+    return [
+        b"\5\1\100\7" + job + b'{"id":null,"method":"mining.set_difficulty","params":[0.5]}\n',
+        bytes(4) + b'{"id":7,"method":"mining.ping","params":[]}\n{"id":4,"result":null,"error":[21,"x",null]}\n' + job,
+        bytes(4) + b'{"id":null,"method":"client.reconnect","params":["h",1,0]}\n{"method":"mining.set_extranonce"}\n',
+    ]
+
+
+def _stratum2_messages() -> list[bytes]:
+    channel = b"\5\0\0\0"
+    return [
+        bytes([Kind.NEW_EXTENDED_MINING_JOB]) + channel * 2 + b"\0" + channel + b"\1\1" + bytes(32) + b"\1\0a\1\0b",
+        bytes([Kind.OPEN_EXTENDED_MINING_CHANNEL_SUCCESS]) + channel * 2 + bytes(32) + b"\4\0\3abc" + channel,
+        bytes([Kind.SET_GROUP_CHANNEL]) + channel + b"\2\0" + channel * 2,
+        *(bytes([kind]) + channel * 2 + bytes(40) for kind in Kind),
+    ]
+
+
+def _templates() -> list[bytes]:
+    answer = {
+        **{"version": 1, "previousblockhash": "11" * 32, "bits": "1d00ffff", "curtime": 9, "height": 7},
+        **{"coinbasevalue": 5, "transactions": [], "rules": ["segwit"], "coinbaseaux": {"flags": "aa"}},
+    }
+    return [json.dumps(answer).encode()]
 
 
 def _transactions() -> list[bytes]:
@@ -389,6 +472,18 @@ TARGETS: dict[str, Target] = {
     "descriptor": Target(_descriptor, (DescriptorError, UserError, DecodeError), _descriptors),
     "network file": Target(_network_file, (UserError,), _networks),
     "transport": Target(_transport, (), _streams),
+    "stratum": Target(_stratum, (), _stratum_lines),
+    "stratum 2": Target(_stratum2, (BadMessage,), _stratum2_messages),
+    "pool address": Target(
+        _pool_url,
+        (UserError,),
+        lambda: [
+            b"stratum+ssl://u:p@h.example:3333",
+            b"stratum2+tcp://h:1/9bXiEd8boQVhq7WddEcERUL5tyyJVFYdU8th3HfbNXK3Yw6GRXh",
+            b"[::1]:7",
+        ],
+    ),
+    "template": Target(_template, (BadTemplate,), _templates),
 }
 for _command in MESSAGES:
     TARGETS[f"message {_command}"] = Target(
