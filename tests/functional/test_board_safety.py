@@ -30,6 +30,7 @@ from miner.asic.boards.bitaxe import BitaxePower, Timing
 from miner.asic.boards.catalog import board_named
 from miner.asic.boards.opening import make_board
 from miner.asic.boards.pmbus import Command
+from miner.asic.boards.power import BoardFault
 from miner.asic.boards.profile import BoardProfile
 from miner.asic.device import AsicDevice
 from miner.asic.emulator.bitaxe import EmulatedBitaxe, ReplyFraming
@@ -205,6 +206,19 @@ def test_a_fault_switches_it_off(bitaxe: EmulatedBitaxe, name: str, words: str) 
         assert run.failure is not None
         assert words in run.failure
         assert "the board is off" in run.failure
+
+
+def test_a_driver_that_hangs_loses_its_board(bitaxe: EmulatedBitaxe) -> None:
+    timing = dataclasses.replace(TIMING, driver_s=2.0)
+    board = make_board(bitaxe.ports, board_named("bitaxe-gamma"), options=QUICK, timing=timing)
+    board.open()
+    try:
+        assert bitaxe.core_on
+        until("nobody pumps: core and clock are off", lambda: is_off(bitaxe))
+        with pytest.raises(BoardFault, match="its driver has not been heard of for 2 s; the board is off"):
+            until("it is said", lambda: board.pump(0.01) is None)
+    finally:
+        board.close()
 
 
 def test_a_defect_in_the_driver_switches_it_off(bitaxe: EmulatedBitaxe) -> None:

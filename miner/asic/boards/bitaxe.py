@@ -46,6 +46,7 @@ class Timing:
     diode_s: float = 1.0  #: before the diode of a chip that left reset is believed
     reply_s: float = bitaxe_raw.REPLY_TIMEOUT_S
     silence_s: float = SILENCE_S
+    driver_s: float = 30.0  #: without a sign of the thread that drives the chips
 
 
 class BitaxePower:
@@ -91,6 +92,7 @@ class BitaxePower:
         self._policy = self._new_policy()
         self._fault: str | None = None
         self._lost_at: float | None = None
+        self._checked_at = clock()
         self._last_warnings: tuple[str, ...] = ()
         self._sensors = Sensors()
         self._fan_percent = -1.0
@@ -134,6 +136,7 @@ class BitaxePower:
         return self._sensors
 
     def check(self) -> None:
+        self._checked_at = self._clock()
         if self._fault is None or (self._lost_at is not None and self._clock() - self._lost_at < _LOST_GRACE_S):
             return
         raise BoardFault(self._fault)
@@ -141,6 +144,7 @@ class BitaxePower:
     def power_up(self, port: SerialPort) -> None:
         self.power_down()
         self._fault = self._lost_at = None
+        self._checked_at = self._clock()
         self._last_warnings = ()
         self._stop = threading.Event()
         self._policy = self._new_policy()
@@ -286,6 +290,8 @@ class BitaxePower:
                         return
                     if not self._watchdog.beat():
                         self._trip("its watchdog process has ended")
+                    if self._clock() - self._checked_at > self.timing.driver_s:
+                        self._trip(f"its driver has not been heard of for {self.timing.driver_s:g} s")
                     if self._fault is None:
                         self._round()
                     elif self._sensors.powered is not False:

@@ -74,7 +74,8 @@ class BoardPower(Protocol):
         """Reset the chips; False where there is no way to."""
 
     def check(self) -> None:
-        """Raises BoardFault once the board has been switched off for a fault."""
+        """Raises BoardFault once the board has been switched off for a fault. Called over and over while all is well: a
+        board whose driver is not heard of any more may be switched off."""
 
     def chips_running(self, stop_frames: bytes) -> None:
         """The chips hash; these bytes, at the port's present rate, make them stop."""
