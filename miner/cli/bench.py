@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chain.primitives.errors import UserError
 
@@ -75,5 +76,5 @@ def _table(rows: list[Measurement], history: History) -> Table:
         change = f"{(row.rate / earlier[-1] - 1) * 100:+.1f} %" if earlier else "-"
         best = f"{format_rate(max(earlier))} of {len(earlier)}" if earlier else "-"
         a_core = format_rate(row.rate / row.threads) if row.threads else "-"
-        table.add_row(row.name, format_rate(row.rate), a_core, f"{row.rate / baseline:.1f}", change, best)
+        table.add_row(Text(row.name), format_rate(row.rate), a_core, f"{row.rate / baseline:.1f}", change, best)
     return table

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 @click.command()
@@ -53,7 +54,7 @@ def _graphics_cards(console: Console) -> None:
     _say(console, f"GPU: {sum(device.usable and not device.processor for device in found)} usable")
     table = Table("device", "what", "PCI address", "state")
     for device in found:
-        table.add_row(device.name, device.title, device.address or "-", device.note)
+        table.add_row(device.name, Text(device.title), device.address or "-", Text(device.note))
     console.print(table)
 
 
@@ -69,7 +70,7 @@ def _serial_ports(console: Console) -> None:
         board = "unknown"
         if port.known is not None:
             board = f"{port.known.name}, shared with other devices" if port.known.shared else port.known.name
-        table.add_row(port.path, port.description, board, port_state(Path(port.path)))
+        table.add_row(Text(port.path), Text(port.description), board, port_state(Path(port.path)))
     console.print(table)
 
 

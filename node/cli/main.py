@@ -12,7 +12,7 @@ import click
 COMMANDS: Final = {
     "up": ("node.up", "up", "Run node, miner and wallet together on the dev network, with a live screen."),
     "node": ("node.cli.node", "node", "Run a full node."),
-    "mine": ("miner.cli", "mine", "Mine on this machine's processor or on ASIC boards."),
+    "mine": ("miner.cli", "mine", "Mine on processor, graphics cards and ASIC boards."),
     "wallet": ("wallet.cli", "wallet", "Keep keys, receive and send coins."),
     "rpc": ("node.cli.rpc", "rpc", "Call a running node's JSON-RPC, as bitcoin-cli does."),
     "devices": ("miner.cli", "devices", "List the devices that can mine."),

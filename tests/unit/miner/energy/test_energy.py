@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import types
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from chain.primitives.errors import UserError
-from miner.energy.gpu_power import hwmon_meters, normal_pci_address
+from miner.energy.gpu_power import hwmon_meters, normal_pci_address, nvml_meters
 from miner.energy.monitor import EnergyMonitor, EnergyOptions, MeasuredDevice, parse_watts
 from miner.energy.outlook import describe, format_chance, format_span, outlook
 from miner.energy.rapl import SensorProblem, open_rapl
@@ -114,6 +117,60 @@ def test_amd_cards_are_found_by_their_pci_address(tmp_path: Path) -> None:
     meters = hwmon_meters(tmp_path)
     assert list(meters) == ["0000:0a:00.0"]
     assert meters["0000:0a:00.0"].watts() == 87.0
+
+
+class FakeNvml(types.ModuleType):
+    """NVIDIA's library as its Python binding shows it: three cards, one without a sensor, one that is lost."""
+
+    class NVMLError(Exception):
+        pass
+
+    class PciInfo:
+        def __init__(self, bus_id: bytes | str) -> None:
+            self.busId = bus_id
+
+    cards: ClassVar = [(b"00000000:01:00.0", 250_500), ("00000000:02:00.0", None), (None, 0)]
+    started = 0
+
+    def nvmlInit(self) -> None:
+        self.started += 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if self.cards[index][0] is None:
+            raise self.NVMLError("GPU is lost")
+        return index
+
+    def nvmlDeviceGetPciInfo(self, handle: int) -> FakeNvml.PciInfo:
+        return self.PciInfo(self.cards[handle][0] or "")
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        milliwatts = self.cards[handle][1]
+        if milliwatts is None:
+            raise self.NVMLError("Not Supported")
+        return milliwatts
+
+
+def test_nvidia_cards_are_found_by_their_pci_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = FakeNvml("pynvml")
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    meters = nvml_meters()
+    assert {address: meter.watts() for address, meter in meters.items()} == {"0000:01:00.0": 250.5}
+    library.cards = [(b"00000000:01:00.0", None)]
+    assert meters["0000:01:00.0"].watts() is None
+
+
+def test_without_nvidias_driver_there_are_no_meters(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoDriver(FakeNvml):
+        def nvmlInit(self) -> None:
+            raise self.NVMLError("Driver Not Loaded")
+
+    monkeypatch.setitem(sys.modules, "pynvml", NoDriver("pynvml"))
+    assert nvml_meters() == {}
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml_meters() == {}
 
 
 @pytest.mark.parametrize("written", ["00000000:0A:00.0", "0000:0a:00.0", "0a:00.0", "A:0.0"])
