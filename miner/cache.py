@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
+
+
+_writing = threading.Lock()
 
 
 def cache_folder() -> Path:
@@ -29,12 +33,13 @@ def recall(path: Path) -> dict[str, Any]:
 def remember(path: Path, key: str, entry: dict[str, Any]) -> None:
     """Add an entry to a JSON object kept in a file, in one step; a folder that cannot be written loses only the time to
     make it again."""
-    entries = recall(path)
-    entries[key] = entry
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(entries, indent=1))
-        temporary.replace(path)
-    except OSError:
-        return
+    with _writing:
+        entries = recall(path)
+        entries[key] = entry
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{path.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(entries, indent=1))
+            temporary.replace(path)
+        except OSError:
+            return

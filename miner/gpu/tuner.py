@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,9 @@ _CHECK_VERSIONS = 5
 _CHECK_NONCES = 300
 _BUILDERS = 4  #: compilations at a time, at most
 
+_locks: dict[str, threading.Lock] = {}
+_locks_lock = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
@@ -48,18 +52,21 @@ def tuned(found: FoundDevice, folder: Path | None = None, budget_s: float = BUDG
     DeviceError when no variant works."""
     path = (folder or cache_folder()) / "gpu-tuning.json"
     key = fingerprint(found)
-    remembered = _read(recall(path).get(key))
-    if remembered is not None:
-        return remembered
-    choice = measure(found, budget_s=budget_s)
-    entry = {
-        "variant": asdict(choice.variant),
-        "versions": choice.versions,
-        "rate": choice.rate,
-        "notes": list(choice.notes),
-    }
-    remember(path, key, entry)
-    return choice
+    with _locks_lock:
+        lock = _locks.setdefault(key, threading.Lock())
+    with lock:  # of several cards of one kind, opened at once, the first is measured for all
+        remembered = _read(recall(path).get(key))
+        if remembered is not None:
+            return remembered
+        choice = measure(found, budget_s=budget_s)
+        entry = {
+            "variant": asdict(choice.variant),
+            "versions": choice.versions,
+            "rate": choice.rate,
+            "notes": list(choice.notes),
+        }
+        remember(path, key, entry)
+        return choice
 
 
 def fingerprint(found: FoundDevice) -> str:
@@ -85,7 +92,7 @@ def stages(found: FoundDevice) -> Iterator[Callable[[GpuVariant], Sequence[GpuVa
         ]
     elif "advanced micro" in vendor or "amd" in vendor.split():
         yield lambda best: [GpuVariant(logic=logic) for logic in (Logic.BUILTINS, Logic.AMD, Logic.OPERATORS)]
-        yield lambda best: [replace(best, adds=1), replace(best, width=2)]
+        yield lambda best: [replace(best, width=2)]
     else:
         yield lambda best: [
             GpuVariant(),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,24 @@ def test_remembered_per_device_and_driver(measured: list[str], tmp_path: Path) -
     tuned(replace(CARD, title="H200"), tmp_path)
     assert measured == ["580.1", "581.0", "580.1"]
     assert len(json.loads((tmp_path / "gpu-tuning.json").read_text())) == 3
+
+
+def test_cards_of_one_kind_opened_at_once_are_measured_once(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quick = tuner.measure
+
+    def slow(found: FoundDevice, budget_s: float = 0.0) -> Tuning:
+        time.sleep(0.05)
+        return quick(found, budget_s)
+
+    monkeypatch.setattr(tuner, "measure", slow)
+    cards = [replace(CARD, name=f"gpu{index}") for index in range(4)] + [replace(CARD, title="H200")]
+    with ThreadPoolExecutor(len(cards)) as pool:
+        rates = [tuning.rate for tuning in pool.map(lambda card: tuned(card, tmp_path), cards)]
+    assert rates == [5e9] * len(cards)
+    assert len(measured) == 2
+    assert len(json.loads((tmp_path / "gpu-tuning.json").read_text())) == 2
 
 
 @pytest.mark.parametrize(
