@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import accumulate
+from operator import attrgetter
+from struct import Struct
 
 from chain.params import NetworkParams
 from chain.primitives.header import BlockHeader
@@ -31,6 +33,10 @@ FAILED = 32  #: it or a block before it is invalid
 
 SEQUENCE_BEST_CHAIN_FROM_DISK = 0  #: sequence_id of the active chain's blocks after a restart: they win ties
 SEQUENCE_FROM_DISK = 1
+
+
+_time_of = attrgetter("time")
+_time_and_nbits = Struct("<II").unpack_from  # of a header, from byte 68 on
 
 
 class _Branch:
@@ -83,13 +89,15 @@ class BlockIndexEntry:
     _median_time: int  # -1: not asked for yet
     sequence_id: int  #: order in which blocks became connectable; the lower wins among equal work
 
-    def __init__(self, hash_: BlockHash, raw: bytes, prev: BlockIndexEntry | None, chainwork: Work, nbits: int) -> None:
+    def __init__(
+        self, hash_: BlockHash, raw: bytes, prev: BlockIndexEntry | None, chainwork: Work, time: int, nbits: int
+    ) -> None:
         self.hash = hash_
         self.raw = raw
         self.prev = prev
         self.chainwork = chainwork
         self.nbits = nbits
-        self.time = int.from_bytes(raw[68:72], "little")
+        self.time = time
         self.status = VALID_TREE
         self.file_number = self.data_pos = self.undo_pos = self.tx_count = self.chain_tx_count = 0
         self.sequence_id = SEQUENCE_FROM_DISK
@@ -162,7 +170,7 @@ class BlockIndexEntry:
             branch = self._branch
             end = self.height - branch.start + 1
             if end >= 11:
-                times = [entry.time for entry in branch.entries[end - 11 : end]]
+                times = list(map(_time_of, branch.entries[end - 11 : end]))
             else:
                 times = []
                 entry: BlockIndexEntry | None = self
@@ -223,12 +231,12 @@ class HeaderIndex:
     # Growing the tree
 
     def _insert(self, hash_: BlockHash, raw: bytes, prev: BlockIndexEntry | None) -> BlockIndexEntry:
-        nbits = int.from_bytes(raw[72:76], "little")
+        time, nbits = _time_and_nbits(raw, 68)
         known = self._work.get(nbits)
         if known is None:
             known = self._work[nbits] = (nbits, work_from_nbits(nbits))
         work = known[1] if prev is None else Work(prev.chainwork + known[1])
-        entry = BlockIndexEntry(hash_, raw, prev, work, known[0])
+        entry = BlockIndexEntry(hash_, raw, prev, work, time, known[0])
         self.entries[hash_] = entry
         return entry
 

@@ -6,20 +6,34 @@ Layout (all little-endian): i32 version, previous block hash, merkle root, u32 t
 from __future__ import annotations
 
 from hashlib import sha256
+from struct import Struct
 
 from chain.primitives.errors import DecodeError
 from chain.primitives.types import BlockHash, Nbits
 
 HEADER_SIZE = 80
 
+_fields = Struct("<i32s32sIII").unpack
+
 
 class BlockHeader:
-    """An immutable header over its 80 bytes; fields are read from them when asked for."""
+    """An immutable header: its 80 bytes and the fields in them. `version` is signed 32-bit as Core reads it, `time` in
+    seconds since 1970.
+    """
 
-    __slots__ = ("_hash", "raw")
+    __slots__ = ("_hash", "merkle_root", "nbits", "nonce", "prev_hash", "raw", "time", "version")
+
+    version: int
+    prev_hash: BlockHash
+    merkle_root: bytes
+    time: int
+    nbits: Nbits
+    nonce: int
 
     def __init__(self, raw: bytes) -> None:
+        """From exactly 80 bytes."""
         self.raw = raw
+        self.version, self.prev_hash, self.merkle_root, self.time, self.nbits, self.nonce = _fields(raw)
         self._hash: BlockHash | None = None
 
     @classmethod
@@ -46,35 +60,10 @@ class BlockHeader:
     @property
     def hash(self) -> BlockHash:
         """SHA-256d of the 80 bytes."""
-        if self._hash is None:
-            self._hash = BlockHash(sha256(sha256(self.raw).digest()).digest())
-        return self._hash
-
-    @property
-    def version(self) -> int:
-        """Signed 32-bit, as Core reads it."""
-        return int.from_bytes(self.raw[:4], "little", signed=True)
-
-    @property
-    def prev_hash(self) -> BlockHash:
-        return BlockHash(self.raw[4:36])
-
-    @property
-    def merkle_root(self) -> bytes:
-        return self.raw[36:68]
-
-    @property
-    def time(self) -> int:
-        """Seconds since 1970."""
-        return int.from_bytes(self.raw[68:72], "little")
-
-    @property
-    def nbits(self) -> Nbits:
-        return Nbits(int.from_bytes(self.raw[72:76], "little"))
-
-    @property
-    def nonce(self) -> int:
-        return int.from_bytes(self.raw[76:80], "little")
+        hash_ = self._hash
+        if hash_ is None:
+            hash_ = self._hash = BlockHash(sha256(sha256(self.raw).digest()).digest())
+        return hash_
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BlockHeader) and self.raw == other.raw
