@@ -1,5 +1,5 @@
 """A process that connects blocks and indexes them, killed at random moments, ends with indexes that say what the chain
-says. PICKAXE_INDEX_CRASHES sets how many times it is killed (8 by default)."""
+says. PICKAXE_INDEX_CRASHES sets how many times it is killed (6 by default)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.index_follower import write_blocks
 
 pytestmark = pytest.mark.functional
 
-CRASHES = int(os.environ.get("PICKAXE_INDEX_CRASHES", "8"))
+CRASHES = int(os.environ.get("PICKAXE_INDEX_CRASHES", "6"))
 KILL_WITHIN_S = 0.7
 
 

@@ -54,3 +54,20 @@ def test_a_block_taken_back_leaves_no_trace(tmp_path: Path) -> None:
         assert index.totals(OWNER_HASH) == ScriptTotals()
         assert index._range(b"", b"\xff", 10) == []
         indexes.close()
+
+
+def test_pages_are_whole_while_deletions_wait_for_a_commit(tmp_path: Path) -> None:
+    with RegtestNode(tmp_path) as node:
+        node.mine(110)
+        indexes = open_all(node.chain, (AddressIndex,))
+        catch_up(indexes)
+        node.chain.flush()
+        index = indexes.find(AddressIndex)
+        assert index is not None
+        assert index.commit()
+        node.mine_transactions([node.transfer(node.mature()[:6], 500)])
+        catch_up(indexes)
+        unspent = index.unspent(OWNER_HASH, 10_000)
+        assert unspent[0].height == 7
+        assert index.unspent(OWNER_HASH, 4) == unspent[:4]
+        indexes.close()
