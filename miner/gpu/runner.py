@@ -25,6 +25,8 @@ from miner.kernels.prepare import Words, prepare
 
 #: A batch that takes this long is lost: the device hangs.
 TIMEOUT_S = 30.0
+#: The first one may take this long: some drivers (PoCL) finish compiling when the kernel first runs.
+FIRST_TIMEOUT_S = 180.0
 #: Between two looks at a batch that should be done by now.
 _POLL_S = 0.0003
 _LONGEST_NAP_S = 0.005
@@ -110,6 +112,7 @@ class Runner:
     ) -> None:
         self.variant = variant
         self._sleep = sleep
+        self._has_run = False
         try:
             context = context or cl.Context([device])
             program = program or build(context, variant)
@@ -158,14 +161,16 @@ class Runner:
     def wait(self, batch: Batch, expected_s: float = 0.0) -> list[tuple[int, int]] | None:
         """Sleep until the batch is done, about `expected_s` from now; its candidates as (nonce, version index), in the
         order of the range. None if they were more than a result buffer holds."""
-        deadline = time.perf_counter() + TIMEOUT_S
+        timeout_s = TIMEOUT_S if self._has_run else FIRST_TIMEOUT_S
+        deadline = time.perf_counter() + timeout_s
         nap = min(expected_s * 0.9, _LONGEST_NAP_S)
         while not self.finished(batch):
             if time.perf_counter() > deadline:
-                raise DeviceError(f"no answer for {TIMEOUT_S:.0f} s: the device hangs, or its driver does")
+                raise DeviceError(f"no answer for {timeout_s:.0f} s: the device hangs, or its driver does")
             self._sleep(max(nap, _POLL_S))
             expected_s -= nap
             nap = min(expected_s * 0.9, _LONGEST_NAP_S)
+        self._has_run = True
         results = batch.slot.results
         batch.slot.batch = None  # what is read here is read before another batch can be enqueued
         found = int(results[0])

@@ -80,7 +80,7 @@ def stages(found: FoundDevice) -> Iterator[Callable[[GpuVariant], Sequence[GpuVa
     if found.processor:
         # Vectors are explicit there, and a large work-group is a long loop for the compiler to take apart.
         yield lambda best: [GpuVariant(width=width, group=group) for width, group in ((16, 4), (8, 8), (4, 16))]
-        yield lambda best: [replace(best, logic=Logic.BUILTINS), replace(best, midstates=2), replace(best, nonces=4)]
+        yield lambda best: [replace(best, logic=Logic.BUILTINS)]
         return
     if "nvidia" in vendor:
         # What the multiplier takes over leaves the adder's pipe to the rest; how much is best depends on the chip
