@@ -193,6 +193,11 @@ class Board:
             self.power.chips_running(self.driver.stop_frames())
         return events
 
+    def wake(self) -> None:
+        """End the wait of a `pump` that is going on. Called from any thread."""
+        if (port := self._port) is not None:
+            port.wake()
+
     def reconnect(self) -> bool:
         """Look for the board again, under its serial number if it has one, else under its path; True when it is back
         and starting up. Raises BoardFault when it is back and cannot be powered up."""

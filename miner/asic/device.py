@@ -124,6 +124,10 @@ class AsicDevice:
         """Keep listening; the chips finish what they have."""
         self._collect(self._pump(lambda: True, 0.0))
 
+    def wake(self) -> None:
+        """See Wakeable."""
+        self.board.wake()
+
     def report(self) -> BoardReport:
         """The board and its chips, for screens."""
         return self.board.report()

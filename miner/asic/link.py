@@ -65,6 +65,11 @@ class Link:
             self._port.close()
             self._port = None
 
+    def wake(self) -> None:
+        """End the wait of a `pump` that is going on. Called from any thread."""
+        if (port := self._port) is not None:
+            port.wake()
+
     def pump(self, timeout_s: float, cancelled: Callable[[], bool]) -> None:
         """Do what is due, wait for bytes at most that long, hand them on. Waits, while not cancelled, for a board that
         has been unplugged. Raises PortError when the port is there and takes nothing."""

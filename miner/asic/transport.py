@@ -12,6 +12,7 @@ import grp
 import os
 import re
 import select
+import socket
 import termios
 import time
 from dataclasses import dataclass
@@ -130,18 +131,33 @@ class SerialPort:
         except (OSError, ValueError) as error:  # SerialException is an OSError
             raise _explain(path, error) from None
         self._fd: int | None = self._port.fileno() if os.name == "posix" else None
+        self._woken, self._waker = socket.socketpair()  # sockets: once closed, a late wake() hits nothing else
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
 
     def close(self) -> None:
         """Give the port back; harmless when it is gone."""
         with contextlib.suppress(OSError):
             self._port.close()
+        self._woken.close()
+        self._waker.close()
+
+    def wake(self) -> None:
+        """End a wait that is going on, or the next one. Called from any thread."""
+        with contextlib.suppress(OSError):  # closed, or woken often enough already
+            self._waker.send(b"\0")
 
     def wait(self, timeout_s: float) -> bool:
-        """Until there is something to read, at most that long; True when there is. Raises PortGone."""
+        """Until there is something to read, at most that long, or until woken; True when there is. Raises PortGone."""
         try:
             if self._fd is None:
                 return self._wait_polling(timeout_s)
-            return bool(select.select([self._fd], [], [], max(0.0, timeout_s))[0])
+            woken = self._woken.fileno()
+            ready = select.select([self._fd, woken], [], [], max(0.0, timeout_s))[0]
+            if woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
+            return self._fd in ready
         except (OSError, ValueError) as error:
             raise self._gone(error) from None
 

@@ -74,6 +74,10 @@ class AvalonDevice:
         self._pump(0.0, lambda: True)
         self._collect(self.driver.events())
 
+    def wake(self) -> None:
+        """See Wakeable."""
+        self.link.wake()
+
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """See HashDevice.search; waits through resets, heat and an unplugged cable. Raises DeviceError when there
         never was an Avalon."""

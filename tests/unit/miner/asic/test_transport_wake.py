@@ -1,0 +1,74 @@
+"""A wait for bytes ends when another thread has news."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import tty
+from collections.abc import Iterator
+
+import pytest
+
+from miner.asic.device import AsicDevice
+from miner.asic.link import Link
+from miner.asic.transport import SerialPort
+from miner.device import Wakeable
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """The chips' end of a pseudo-terminal, and the path of the host's."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    yield master, os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
+
+
+def test_a_wait_ends_with_bytes_a_wake_or_its_time(terminal: tuple[int, str]) -> None:
+    master, path = terminal
+    port = SerialPort(path, 115_200)
+    try:
+        assert not port.wait(0.001)
+        os.write(master, b"x")
+        assert port.wait(10)
+        assert port.read_into(memoryview(bytearray(8))) == 1
+        timer = threading.Timer(0.02, port.wake)
+        timer.start()
+        began = time.monotonic()
+        assert not port.wait(30), "woken, and there is nothing to read"
+        assert time.monotonic() - began < 10
+        timer.join()
+        assert not port.wait(0.001), "one wake ends one wait"
+    finally:
+        port.close()
+    port.wake()  # late: hits nothing
+
+
+def test_a_wake_before_the_wait_is_not_lost(terminal: tuple[int, str]) -> None:
+    master, path = terminal
+    port = SerialPort(path, 115_200)
+    try:
+        for _ in range(100_000):
+            port.wake()
+        os.write(master, b"x")
+        began = time.monotonic()
+        assert port.wait(30), "bytes are seen beside a wake"
+        port.read_into(memoryview(bytearray(8)))
+        while not port.wait(0.001) and time.monotonic() - began < 1:
+            continue
+        assert not port.wait(0.001), "and wakes do not pile up for ever"
+    finally:
+        port.close()
+
+
+def test_boards_can_be_woken_whether_or_not_they_are_open(terminal: tuple[int, str]) -> None:
+    device = AsicDevice("asic0", terminal[1], "bm1370")
+    assert isinstance(device, Wakeable)
+    device.wake()
+    device.open()
+    device.wake()
+    device.close()
+    device.wake()
+    Link(terminal[1], 115_200, None).wake()  # type: ignore[arg-type]
