@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 
 
@@ -26,10 +27,11 @@ class Faults:
     stuck_chip: int | None = None
     wrong_nonce_rate: float = 0.0
     stale_id_rate: float = 0.0
+    intact: list[tuple[float, bytes]] | None = None  #: when not None: every reply left whole, with time.monotonic()
 
     def clear(self) -> None:
         """No faults from now on."""
-        fresh = Faults(self.rng)
+        fresh = Faults(self.rng, intact=self.intact)
         for name in self.__slots__:
             setattr(self, name, getattr(fresh, name))
 
@@ -39,6 +41,12 @@ class Faults:
 
     def damage_frame(self, frame: bytes) -> bytes:
         """A reply as it arrives at the host."""
+        arrives = self._damage(frame)
+        if self.intact is not None and arrives == frame:
+            self.intact.append((time.monotonic(), frame))
+        return arrives
+
+    def _damage(self, frame: bytes) -> bytes:
         if self.drop_next:
             self.drop_next -= 1
             at = self.rng.randrange(len(frame))
