@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,9 @@ from miner.work.source import PoolReport
 _REFRESH_S = 0.25
 _LOG_INTERVAL_S = 30.0
 _MESSAGES_SHOWN = 6
+_WIDE = 100  # columns of a terminal that has room for everything
+_OTHER_LINES = 12  # of the screen besides devices, pools and messages
+_FEWEST_ROWS = 4
 
 
 class Display(Protocol):
@@ -78,12 +81,23 @@ class LiveDisplay:
         report = status.report
         table = Table(title=Text(self._title), title_justify="left", title_style="bold")
         columns = [column for column in _COLUMNS if any(column.text(device) for device in report.devices)]
+        if self._console.width < _WIDE:
+            columns = [column for column in columns if not column.wide_only]
         table.add_column("device")
         for column in columns:
             table.add_column(column.heading, justify="right")
         table.add_column("state")
-        for device in report.devices:
-            table.add_row(device.name, *(column.text(device) for column in columns), _state(device, status))
+        room = max(_FEWEST_ROWS, self._console.height - len(report.pools) - len(self._messages) - _OTHER_LINES)
+        if len(report.devices) <= room:
+            for device in report.devices:
+                table.add_row(device.name, *(column.text(device) for column in columns), _state(device, status))
+        else:
+            for kind in dict.fromkeys(device.kind for device in report.devices):
+                of_kind = [device for device in report.devices if device.kind == kind]
+                sums = _sums(of_kind)
+                table.add_row(
+                    f"{len(of_kind)} {kind}", *(sums.get(column.heading, "") for column in columns), _states(of_kind)
+                )
         if len(report.devices) > 1:
             table.add_section()
             totals = {"hash rate": format_rate(report.rate), "average": format_rate(report.average)}
@@ -112,6 +126,7 @@ class _Column:
 
     heading: str
     text: Callable[[DeviceReport], str]
+    wide_only: bool = False
 
 
 def _from_details(text: Callable[[DeviceDetails], str]) -> Callable[[DeviceReport], str]:
@@ -134,14 +149,37 @@ def _efficiency(device: DeviceReport) -> str:
 
 _COLUMNS = (
     _Column("hash rate", lambda device: format_rate(device.rate)),
-    _Column("average", lambda device: format_rate(device.average)),
+    _Column("average", lambda device: format_rate(device.average), wide_only=True),
     _Column("shares", lambda device: str(device.shares)),
     _Column("errors", lambda device: str(device.hardware_errors)),
     _Column("hottest", _temperature),
-    _Column("fan", _from_details(_fans)),
+    _Column("fan", _from_details(_fans), wide_only=True),
     _Column("power", _from_details(lambda details: "" if details.watts is None else f"{details.watts:.1f} W")),
-    _Column("energy", _efficiency),
+    _Column("energy", _efficiency, wide_only=True),
 )
+
+
+def _sums(devices: Sequence[DeviceReport]) -> dict[str, str]:
+    """One row for many devices, where the screen has no room for each."""
+    temperatures = [degrees for device in devices if (degrees := hottest(device)) is not None]
+    watts = [
+        device.details.watts for device in devices if device.details is not None and device.details.watts is not None
+    ]
+    return {
+        "hash rate": format_rate(sum(device.rate for device in devices)),
+        "average": format_rate(sum(device.average for device in devices)),
+        "shares": str(sum(device.shares for device in devices)),
+        "errors": str(sum(device.hardware_errors for device in devices)),
+        "hottest": f"{max(temperatures):.0f} °C" if temperatures else "",
+        "power": f"{sum(watts):.1f} W" if watts else "",
+    }
+
+
+def _states(devices: Sequence[DeviceReport]) -> Text:
+    failed = sum(device.failure is not None for device in devices)
+    paused = sum(device.paused and device.failure is None for device in devices)
+    counts = {"at work": len(devices) - failed - paused, "paused": paused, "failed": failed}
+    return Text(", ".join(f"{count} {name}" for name, count in counts.items() if count), style="red" if failed else "")
 
 
 def _state(device: DeviceReport, status: Status) -> Text:

@@ -117,6 +117,27 @@ def test_what_boards_draw_and_how_warm_they_are() -> None:
     assert "by shares" in shown(full_status(), 60)
 
 
+def test_many_devices_are_summed_up_and_narrow_screens_get_less() -> None:
+    boards = [board(f"asic{index}", failure="gone" if index == 3 else None) for index in range(64)]
+    cores = [core(f"cpu{index}", paused=index < 2) for index in range(16)]
+    text = shown(full_status([*cores, *boards]))
+    assert "cpu0" not in text
+    for part in (
+        "16 cpu",
+        "528.00 MH/s",
+        "14 at work, 2 paused",
+        "64 asic",
+        "63 at work, 1 failed",
+        "960.0 W",
+        "62 °C",
+    ):
+        assert part in text
+    narrow = shown(full_status(), 80)
+    assert "average" not in narrow
+    assert "asic0" in narrow
+    assert "15.0 W" in narrow
+
+
 def test_rest_pause_and_trouble() -> None:
     text = shown(full_status([core("cpu0", paused=True), board(paused=True)], idle="on battery"))
     assert "resting: on battery" in text
