@@ -15,7 +15,7 @@ from miner.kernels.layout import MAX_MIDSTATES
 #: Batches in flight: one that runs, one that waits, so that the device never waits for Python.
 QUEUE_DEPTH = 2
 #: Time aimed at for a batch. What is in flight when the job changes runs to its end: together under 20 ms.
-BATCH_S = 0.007
+BATCH_S = 0.006
 _FIRST_BATCH_HASHES = 1 << 16
 _MOST_NONCES = 1 << 30  #: of a batch: the kernel counts in 32 bits
 #: A batch is made so small that it expects to fill this part of the result buffer at most.
