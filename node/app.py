@@ -53,6 +53,9 @@ FUTURE_TIP_MESSAGE: Final = (
 INDEXES_MESSAGE: Final = (
     "A fatal internal error occurred, see debug.log for details: Failed to start indexes, shutting down…"
 )
+DAMAGE_MESSAGE: Final = (
+    "Corrupted block database detected: please restart with -reindex or -reindex-chainstate to recover."
+)
 PORT_FILE: Final = "rpc.port"
 
 
@@ -279,11 +282,12 @@ class Node:
         if chain.tip.height and chain.tip.time > self.clock() + self.params.max_future_drift_s:
             raise InitError(FUTURE_TIP_MESSAGE)
         if chain.tip.height:
-            level = self.config.check_level
-            if not self._need_service().worker.verify_chain(level, max(self.config.check_blocks, 0)):
-                raise UserError(
-                    "Corrupted block database detected: please restart with -reindex or -reindex-chainstate to recover."
-                )
+            checks = self.config.check_level, max(self.config.check_blocks, 0)
+            damage = self._need_service().worker.find_damage(*checks)
+            if damage is not None and self._core_layout:
+                raise UserError(DAMAGE_MESSAGE)
+            if damage is not None:
+                raise UserError(f"Corrupted block database detected. {damage}")
 
     def _check_indexes(self) -> None:
         try:

@@ -508,17 +508,21 @@ class ChainWorker:
     def verify_chain(self, level: int, count: int) -> bool:
         """Check the last `count` blocks on disk (0 or less: all) as thoroughly as `level` (0 to 4) says; what is wrong
         goes to the log."""
+        return self.find_damage(level, count) is None
+
+    def find_damage(self, level: int, count: int) -> LocalFault | None:
+        """verify_chain, with what it found."""
         kept = self.chain.tip.height + 1 - self.prune_height()
         blocks = min(count, kept) if count > 0 else kept
         if not blocks:  # at the block of a UTXO snapshot
-            return True
+            return None
         log.info("Verifying last %d blocks at level %d", blocks, level)
         try:
             self.chain.verify_chain(level, blocks)
         except LocalFault as fault:
             log.error("Verification error: %s", fault)
-            return False
-        return True
+            return fault
+        return None
 
 
 def _block_work(entry: BlockIndexEntry) -> int:
