@@ -35,11 +35,13 @@ types: install-dev   ## mypy --strict
 imports: install-dev ## the import directions of docs/architecture.md
 	$(BIN)/lint-imports
 
-soak: install-dev    ## the long tests: a node's chain killed at random moments (CRASHES=300)
-	PICKAXE_CRASHES=$(or $(CRASHES),300) $(BIN)/python -m pytest tests/unit/chain/test_crash.py $(ARGS)
+soak: install-dev    ## the long tests: nodes killed at random moments, folders damaged (CRASHES=300)
+	PICKAXE_CRASHES=$(or $(CRASHES),300) PICKAXE_NODE_CRASHES=$(or $(CRASHES),300) PICKAXE_DAMAGES=$(or $(CRASHES),300) \
+	    $(BIN)/python -m pytest -s tests/unit/chain/test_crash.py tests/functional/test_node_crash.py \
+	    tests/property/test_damage.py $(ARGS)
 
-fuzz: install-dev    ## differential fuzzing against libbitcoinkernel until the first difference (SECONDS=600)
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
+fuzz: install-dev    ## fuzz rules against libbitcoinkernel, and parsers, until a difference (SECONDS=600)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) $(ARGS)
 
 bench: install-dev   ## every benchmark, one table each
 	for name in hash_cpu connect_blocks; do $(BIN)/python -m benchmarks.$$name || exit 1; done
