@@ -31,7 +31,7 @@ def bench(seconds: float, no_gpu: bool) -> None:
     cores = len(usable_cores())
     rows = [Measurement(_BASELINE, measure_hashlib(seconds), 1)]
     for threads in sorted({1, cores}):
-        name = f"kernel {choice.variant}, {choice.versions} versions, {threads} thread{'s' if threads > 1 else ''}"
+        name = f"{choice.variant}, {choice.versions} versions, {threads} thread{'s' if threads > 1 else ''}"
         rate = measure(cpu_set(choice.variant, choice.versions, threads), choice.versions, seconds)
         rows.append(Measurement(name, rate, threads))
     remarks: list[str] = []
@@ -67,9 +67,10 @@ def _graphics_cards(seconds: float, remarks: list[str]) -> list[Measurement]:
 def _table(rows: list[Measurement], history: History) -> Table:
     from miner.hashrate import format_rate
 
-    table = Table("what", "hash rate", "a core", "against hashlib", "against the last run", "best before")
+    table = Table("what", "hash rate", "a core", "× hashlib", "last run", "best before")
     for heading in table.columns[1:]:
         heading.justify = "right"
+        heading.no_wrap = True
     baseline = rows[0].rate
     for row in rows:
         earlier = history.rates(row.name)
