@@ -161,9 +161,8 @@ def test_a_damaged_journal_is_named(scene: Scene, rng: random.Random, monkeypatc
             scene.open()
     ChainStore(scene.folder, GENESIS, without_coins=True).close()
     assert not path.exists()
-    path.write_bytes(whole)
     store = scene.open()
-    assert scene.is_after(store)
+    assert (store.tip, store.count_coins()) == (None, 0)  # never half of a commit, with the tip before it
     store.close()
 
 
