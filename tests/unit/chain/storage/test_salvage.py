@@ -9,6 +9,7 @@ import pytest
 
 from chain.primitives.errors import LocalFault
 from chain.primitives.types import BlockHash, OutPoint, PackedCoin
+from chain.storage.index_store import IndexStore, Mark, read_mark
 from chain.storage.journal import JOURNAL_FILE, CommitJournal, Piece
 from chain.storage.layout import COINS_DB, INDEX_DB, INDEX_RECORD
 from chain.storage.page_checksums import DATA_FILE, DatabaseDamage, PageChecksums
@@ -93,3 +94,18 @@ def test_a_damaged_header_tree_takes_more(tmp_path: Path, rng: random.Random) ->
         with pytest.raises(DatabaseDamage, match="start with --reindex to rebuild"):
             ChainStore(tmp_path, GENESIS, without_coins=without_coins)
     ChainStore(tmp_path, GENESIS, recreate=True).close()
+
+
+def test_a_damaged_index_is_named_and_built_anew(tmp_path: Path, rng: random.Random) -> None:
+    store = IndexStore(tmp_path, b"an index")
+    entries: dict[bytes, bytes | None] = {rng.randbytes(32): rng.randbytes(40) for _ in range(2000)}
+    store.commit(Mark(BlockHash(TIP), 7), entries)
+    store.close()
+    IndexStore(tmp_path, b"an index").close()
+    damage(tmp_path, rng, b"entries")
+    for read in (lambda: IndexStore(tmp_path, b"an index"), lambda: read_mark(tmp_path)):
+        with pytest.raises(LocalFault, match=r"is damaged .*pickaxe index remove"):
+            read()
+    store = IndexStore(tmp_path, b"an index", wipe=True)
+    assert store.mark is None
+    store.close()
