@@ -80,6 +80,7 @@ def _devices(status: Status) -> Iterator[Metric]:
     frequency = GaugeMetricFamily("pickaxe_device_frequency_hertz", "Clock.", labels=_DEVICE)
     temperature = GaugeMetricFamily("pickaxe_device_temperature_celsius", "By sensor.", labels=[*_DEVICE, "sensor"])
     voltage = GaugeMetricFamily("pickaxe_device_volts", "By sensor.", labels=[*_DEVICE, "sensor"])
+    current = GaugeMetricFamily("pickaxe_device_amperes", "By sensor.", labels=[*_DEVICE, "sensor"])
     fan = GaugeMetricFamily("pickaxe_device_fan_rpm", "By fan.", labels=[*_DEVICE, "fan"])
     events = CounterMetricFamily("pickaxe_device_events", "What a driver counts.", labels=[*_DEVICE, "event"])
     chips = GaugeMetricFamily("pickaxe_device_chips", "By state.", labels=[*_DEVICE, "state"])
@@ -101,6 +102,8 @@ def _devices(status: Status) -> Iterator[Metric]:
             temperature.add_metric([*labels, sensor], value)
         for sensor, value in details.voltages_v.items():
             voltage.add_metric([*labels, sensor], value)
+        for sensor, value in details.currents_a.items():
+            current.add_metric([*labels, sensor], value)
         for entry in details.fans:
             if entry.rpm is not None:
                 fan.add_metric([*labels, entry.name], entry.rpm)
@@ -111,7 +114,7 @@ def _devices(status: Status) -> Iterator[Metric]:
             chips.add_metric([*labels, "alive"], alive)
             chips.add_metric([*labels, "dead"], len(details.chips) - alive)
     families = [rate, hashes, shares, accepted, errors, up, paused]
-    families += [frequency, temperature, voltage, fan, events, chips]
+    families += [frequency, temperature, voltage, current, fan, events, chips]
     yield from (family for family in families if family.samples)
 
 

@@ -126,6 +126,24 @@ function showDevices(status) {
   }));
 }
 
+const listed = (values, format) => Object.entries(values).map(([name, value]) => name + " " + format(value)).join(", ");
+
+function showHardware(status) {
+  const known = status.devices.filter((device) => device.details && (device.details.model || device.details.chips.length));
+  $("hardware-section").hidden = !known.length;
+  table($("hardware"), [["device"], ["model", "text"], ["clock"], ["chips"], ["temperatures", "text"], ["supply", "text"], ["efficiency"], ["counts", "text"]],
+    known.map((device) => {
+      const details = device.details, alive = details.chips.filter((chip) => chip.alive).length;
+      const supply = [listed(details.voltages_v, (value) => value.toFixed(3) + " V"), listed(details.currents_a, (value) => value.toFixed(2) + " A")];
+      return [device.name, [details.model, details.path].filter(Boolean).join(" at "),
+        details.frequency_mhz === null ? "" : details.frequency_mhz.toFixed(0) + " MHz",
+        details.chips.length ? [alive + " of " + details.chips.length, alive < details.chips.length ? "bad" : ""] : "",
+        listed(details.temperatures_c, celsius), supply.filter(Boolean).join(", "),
+        details.watts !== null && device.rate > 0 ? ((details.watts / device.rate) * 1e12).toFixed(1) + " J/TH" : "",
+        listed(Object.fromEntries(Object.entries(details.counters).filter(([, value]) => value)), count)];
+    }));
+}
+
 function showPools(status) {
   $("pools-section").hidden = !status.pools.length;
   table($("pools"), [["pool"], ["state", "text"], ["difficulty"], ["accepted"], ["rejected"], ["stale"], ["user", "text"]],
@@ -150,6 +168,7 @@ function showStatus(status) {
   document.title = rate(status.rate) + " – pickaxe mine";
   showTiles(status);
   showDevices(status);
+  showHardware(status);
   showPools(status);
   showEnergy(status);
 }

@@ -211,6 +211,7 @@ def test_metrics_say_what_the_status_says() -> None:
     assert found["pickaxe_device_hashes_per_second"][device] == 1.0e12
     assert found["pickaxe_device_temperature_celsius"][(*device, ("sensor", "chip"))] == 61.5
     assert found["pickaxe_device_fan_rpm"] == {(("device", "asic0"), ("fan", "fan"), ("kind", "asic")): 4200.0}
+    assert found["pickaxe_device_amperes"][(*device, ("sensor", "core"))] == 9.25
     assert found["pickaxe_device_chips"][(*device, ("state", "dead"))] == 1.0
     assert found["pickaxe_pool_accepted_total"][(("pool", "stratum+tcp://pool0.example:3333"),)] == 17.0
     assert found["pickaxe_power_watts"][(("devices", "cpu0,cpu1"), ("source", "RAPL"))] == 65.0
