@@ -246,7 +246,8 @@ class Chainstate:
             raise _damaged(entry, "another block is in its place")
         try:  # the header is right: these two cover all the rest, so that damage is not mistaken for an invalid block
             check_merkle_root(block)
-            check_witness_malleation(block, entry.height >= self.params.segwit_height)
+            if entry.height >= self.params.segwit_height:  # before, witnesses may lie there from another setting of it
+                check_witness_malleation(block, True)
         except ConsensusError as error:
             raise _damaged(entry, str(error)) from error
         return block

@@ -187,7 +187,7 @@ def test_a_fault_of_the_disk_is_reported_once_met(tmp_path: Path) -> None:
         async with _running(tmp_path, faults) as service:
             block = await service.call(_next_block, service)
 
-            def full(raw: bytes) -> tuple[int, int]:
+            def full(raw: bytes, *, historical: bool) -> tuple[int, int]:
                 raise LocalFault("disk full")
 
             service.worker.chain.files.append_block = full  # type: ignore[method-assign]
