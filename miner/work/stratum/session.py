@@ -115,6 +115,8 @@ class Session:
         self._silence_s = SILENCE_S if address.authority_key is None else SILENCE_V2_S
         self._writer: asyncio.StreamWriter | None = None
         self._answers: dict[int, tuple[asyncio.Future[Submission], float, Share]] = {}
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._published = 0
         self._notices = 0
         self._said: set[str] = set()  # complaints that the user has seen
@@ -143,9 +145,14 @@ class Session:
             self.account.duplicates += 1
             return Submission(False, False, "found twice")
         answer: asyncio.Future[Submission] = self._loop.create_future()
+        self._settled.clear()
         self._answers[sent] = (answer, work.difficulty, share)
         self._flush()
         return await answer
+
+    async def settled(self) -> None:
+        """Wait until every share that went out has its answer, or can have none any more."""
+        await self._settled.wait()
 
     async def _serve(self) -> NoReturn:
         reader, writer = await self._connect()
@@ -258,6 +265,8 @@ class Session:
         waiting = self._answers.pop(event.number, None)
         if waiting is None:
             return
+        if not self._answers:
+            self._settled.set()
         answer, difficulty, share = waiting
         rejection = event.rejection
         self.account.answered(difficulty, rejection, share)
@@ -305,6 +314,7 @@ class Session:
                 self.account.not_sent(difficulty)
                 answer.set_result(Submission(False, True, "the connection was lost before its answer"))
         self._answers.clear()
+        self._settled.set()
 
 
 async def _bounded(work: Awaitable[None], timeout_s: float, complaint: str) -> None:

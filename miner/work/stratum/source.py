@@ -23,6 +23,8 @@ from miner.work.stratum.client import ClientOptions, StratumClient
 from miner.work.stratum.session import PoolClient, PoolFailure, Session, StratumOrigin
 from miner.work.stratum_v2.client import StratumV2Client
 
+SETTLE_S = 3.0  #: a pool that is left for a better one may still answer its last shares for this long
+_LINGER_S = 0.2  # and takes those that were found before the change
 RETURN_S = 60.0  #: how often the pools before the one in use are tried again
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 #: Shares that may wait for an answer at once: pools of Stratum V2 answer in batches, and a batch must fit.
@@ -80,6 +82,7 @@ class StratumSource:
         self._active: Session | None = None
         self._last_message: dict[str, str] = {}
         self._changed = asyncio.Event()  # the list has
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def pool(self) -> str | None:
@@ -93,6 +96,14 @@ class StratumSource:
 
     async def run(self) -> NoReturn:
         """Keep mining at the best pool that answers, until cancelled. Raises UserError when no pool wants us."""
+        try:
+            await self._run()
+        finally:
+            for leaving in self._leaving:
+                leaving.cancel()
+            await asyncio.gather(*self._leaving, return_exceptions=True)
+
+    async def _run(self) -> NoReturn:
         pool, failures = self._usable()[0], 0
         while True:
             task, session = self._begin(pool)
@@ -100,10 +111,13 @@ class StratumSource:
             try:
                 if await self._ready(task, session):
                     pool, task, session = await self._mine(pool, task, session)
-                if task.done():
-                    failure = task.result()
-            finally:
+            except BaseException:
                 await _cancel(task)
+                raise
+            if task.done():
+                failure = task.result()
+            else:
+                self._leave(task, session)
             self._deactivate(session)
             if failure is None:  # the list was changed under it
                 pool.account.state = "spare" if pool.enabled else "disabled"
@@ -266,7 +280,7 @@ class StratumSource:
                 self._changed.clear()
                 better = None if task.done() or pool not in self._usable() else await self._better_than(pool)
                 if better is not None:
-                    await _cancel(task)
+                    self._leave(task, session)
                     session.account.state = "spare"
                     pool, task, session = better
                     self._activate(session)
@@ -292,6 +306,23 @@ class StratumSource:
                 return None
             other.account.state = f"down: {task.result()}"
         return None
+
+    def _leave(self, task: asyncio.Task[PoolFailure], session: Session) -> None:
+        """End a session when it has heard the answers to its last shares."""
+
+        async def settle() -> None:
+            try:
+                await asyncio.wait({task}, timeout=_LINGER_S)
+                async with asyncio.timeout(SETTLE_S):
+                    await session.settled()
+            except TimeoutError:
+                pass
+            finally:
+                await _cancel(task)
+
+        leaving = asyncio.create_task(settle())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     def _activate(self, session: Session) -> None:
         if self._active is not None:

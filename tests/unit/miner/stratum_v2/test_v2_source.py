@@ -202,6 +202,41 @@ def test_switching_moves_to_a_pool_when_it_has_work() -> None:
     play(lambda: Harness(*(server.url for server in servers)), scenario, *servers)
 
 
+def test_a_pool_that_is_left_may_still_answer() -> None:
+    """Shares in flight at the switch, and one found just before it, are answered and counted."""
+    first, second = StratumV2Server(PoolV2(batch=3)), v1()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        waiting = [asyncio.ensure_future(harness.source.submit(share_of(job, number))) for number in range(2)]
+        await asyncio.sleep(0.02)
+        harness.source.switch_pool(1)
+        await harness.message(f"mining at pool 127.0.0.1:{second.port}")
+        last = await harness.source.submit(share_of(job, 2))
+        assert last.accepted
+        assert all(answer.accepted for answer in await asyncio.gather(*waiting))
+        await harness.until(lambda: not first.pool.connections)
+        assert first.pool.closed == ["client-left"]
+        assert (harness.report(1).accepted, harness.report(1).stale, harness.report(1).state) == (3, 0, "spare")
+
+    play(lambda: Harness(first.url, second.url), scenario, first, second)
+
+
+def test_a_pool_that_is_left_and_silent_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "SETTLE_S", 0.1)
+    first, second = StratumV2Server(PoolV2(batch=3)), v1()
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        waiting = asyncio.ensure_future(harness.source.submit(share_of(job)))
+        await asyncio.sleep(0.02)
+        harness.source.switch_pool(1)
+        answer = await waiting
+        assert (answer.stale, answer.reason) == (True, "the connection was lost before its answer")
+
+    play(lambda: Harness(first.url, second.url), scenario, first, second)
+
+
 def test_switching_to_a_dead_pool_keeps_the_one_that_works() -> None:
     good, dead = v1(), v1()
 
