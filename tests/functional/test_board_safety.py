@@ -425,3 +425,45 @@ def test_clock_and_voltage_are_set_within_limits(bitaxe: EmulatedBitaxe) -> None
     finally:
         board.close()
     assert is_off(bitaxe)
+
+
+@pytest.mark.slow
+def test_faults_at_random_moments_never_leave_it_on_unwatched(rng: random.Random) -> None:
+    """Any fault at any moment, power-up included: afterwards the board mines under supervision, or is off."""
+
+    def inject(board: EmulatedBitaxe, what: str) -> None:
+        faults = board.board_faults
+        if what == "heat":
+            faults.heat_c = rng.uniform(40, 120)
+        elif what == "fan":
+            faults.fan_stopped = True
+        elif what == "nak":
+            faults.silent.add(rng.choice((0x24, 0x4C)))
+        elif what == "delay":
+            faults.reply_delay_s = rng.uniform(0.1, 2.0)
+        elif what == "amps":
+            faults.extra_amps = rng.uniform(5, 50)
+        elif what == "pmbus":
+            board.regulator_fault(rng.choice((0x7A, 0x7B, 0x7C, 0x7D)), 1 << rng.randrange(8))
+        elif what == "dead":
+            board.chain.chips[0].dead = True
+        elif what == "noise":
+            board.chain.faults.flip_rate = 0.05
+
+    for _ in range(30):
+        framing = rng.choice(list(ReplyFraming))
+        with EmulatedBitaxe("bitaxe-gamma", ZERO_BITS, framing, speed=20) as board:
+            board.chain.faults.rng = rng
+            run = Mining(board)
+            what = rng.choice(("heat", "fan", "nak", "delay", "amps", "pmbus", "dead", "noise"))
+            time.sleep(rng.uniform(0, 4))
+            with board.lock:
+                inject(board, what)
+            time.sleep(rng.uniform(0, 4))
+            if run.failure is not None and what != "delay":  # a port that is too slow is a silent port
+                until(f"{what}: no clock once it has given up", lambda: not board.clock_on)
+            with board.lock:
+                board.board_faults.clear()
+                board.chain.faults.clear()
+            run.stop()
+            until(f"{what}: off at the end", lambda: is_off(board))

@@ -178,7 +178,7 @@ def test_a_hanging_miner_finds_its_board_switched_off(capfd: pytest.CaptureFixtu
             until(lambda: not board.core_on and not board.reset_high)
         until(lambda: power.sensors().fault is not None)
         with pytest.raises(
-            BoardFault, match="(its watchdog process has ended|voltage went off by itself); the board is off"
+            BoardFault, match=r"(its watchdog process has ended|voltage went off by itself); the board is off"
         ):
             power.check()
         power.power_down()
