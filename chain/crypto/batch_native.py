@@ -175,7 +175,8 @@ def _parse_key(data: Any, start: Any, size: Any, key: Any, keys: Any, functions:
         for i in range(33):
             row[i] = data[start + i]
         row[33] = 1
-    key[:] = row[40:]
+    for i in range(64):  # assigning a slice would take Numba seconds to compile
+        key[i] = row[40 + i]
     return True
 
 
