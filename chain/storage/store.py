@@ -440,8 +440,8 @@ def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
                 for key, value in pairs:
                     if key != KEY_TIP:  # until the coins are there again there is none
                         txn.put(key, value, db=databases[name])
-    for name in (JOURNAL_FILE, SUMS_FILE, LOCK_FILE):  # a journal's coins would be the only ones
-        (path / name).unlink(missing_ok=True)
+    for file_name in (JOURNAL_FILE, SUMS_FILE, LOCK_FILE):  # a journal's coins would be the only ones
+        (path / file_name).unlink(missing_ok=True)
     (fresh / DATA_FILE).replace(path / DATA_FILE)
     shutil.rmtree(fresh, ignore_errors=True)
     return _verify(path, without_coins=False)
