@@ -37,7 +37,7 @@ def make_headers(folder: Path, count: int) -> None:
     with Chainstate(params, folder / params.data_folder, script_threads=0) as chain:
         prev = params.genesis.header
         target = target_from_nbits(prev.nbits) or 0
-        headers = []
+        headers: list[BlockHeader] = []
         while len(headers) < count:
             root = rng.randbytes(32)
             nonce = 0
