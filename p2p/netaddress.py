@@ -145,6 +145,8 @@ class NetAddress(NamedTuple):
         """The 16 bytes of version and addr messages; None for a network that they cannot express."""
         if self.network == NetworkId.IPV4:
             return _V4_IN_V6 + self.address
+        if self.network == NetworkId.TORV2:
+            return _TORV2_IN_V6 + self.address
         return self.address if self.network == NetworkId.IPV6 else None
 
 

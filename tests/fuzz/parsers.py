@@ -396,7 +396,7 @@ def _message_seeds(command: str) -> list[bytes]:
         "blocktxn": [bytes(32) + b"\1" + tx],
         "getblocktxn": [bytes(32) + b"\3\0\1\xfd\0\1"],
         "inv": [b"\2" + (b"\1\0\0\0" + bytes(32)) * 2],
-        "addr": [b"\1" + bytes(30)],
+        "addr": [b"\1" + bytes(30), b"\1" + bytes(12) + bytes.fromhex("fd87d87eeb43") + bytes(12)],  # Tor v2
         "addrv2": [b"\2" + b"\1\2\3\4\x09\1\4abcd\x20\x8d" + b"\1\2\3\4\x09\4\x20" + bytes(32) + b"\x20\x8d"],
         "getheaders": [b"\x80\x11\1\0" + b"\2" + bytes(96)],
         "version": [b"\x80\x11\1\0" + bytes(8) + bytes(8) + bytes(26) + bytes(26) + bytes(8) + b"\5/abc/" + bytes(5)],
