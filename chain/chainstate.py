@@ -763,9 +763,9 @@ class Chainstate:
             self.flush()
 
     def store_genesis(self) -> None:
-        """Write the genesis block to the block files, unless it was found in them."""
+        """Write the genesis block to the block files, unless it was found in them or has been pruned."""
         genesis = self.index.genesis
-        if not genesis.have_data:
+        if not genesis.tx_count:
             genesis.file_number, genesis.data_pos = self.files.append_block(self.params.genesis.raw)
             self.index.received(genesis, len(self.params.genesis.transactions))
             genesis.raise_validity(VALID_SCRIPTS)

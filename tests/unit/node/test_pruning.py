@@ -46,6 +46,7 @@ def test_old_files_go_and_the_chain_goes_on(tmp_path: Path) -> None:
     chain.close()
     chain = _open(tmp_path)
     assert chain.tip.hash == tip
+    assert not chain.index.genesis.have_data  # nor is it written anew
     assert prune_chain(chain, chain.tip.height) == gone
     entry = chain.index.active[1]
     assert not entry.have_data
