@@ -25,6 +25,7 @@ _BAUD = 115_200
 _BITS_PER_BYTE = 10
 _SLICE = 4096
 _LONGEST_CREDIT_S = 0.25
+_CATCH_UP_S = 0.01
 _RANGE = 1 << 32
 _AMBIENT_C = 25.0
 
@@ -143,6 +144,7 @@ class EmulatedIcarus:
         while len(self._buffer) >= _WORK_BYTES:
             frame = bytes(self._buffer[:_WORK_BYTES])
             del self._buffer[:_WORK_BYTES]
+            self.run(now, _CATCH_UP_S)  # what the old work would have told by now
             self._take_work(frame, now)
 
     def run(self, now: float, budget_s: float) -> None:
