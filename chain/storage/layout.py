@@ -25,6 +25,7 @@ COINS_DB = b"coins"
 
 KEY_FORMAT = b"format"  #: u32 LE, FORMAT_VERSION
 KEY_NETWORK = b"network"  #: hash of the genesis block: one store holds one chain
+KEY_SUMS = b"sums"  #: there since the store's pages have checksums: without the file of them it is damaged
 KEY_TIP = b"tip"  #: hash of the block that the coins are at
 KEY_POSITION = b"position"  #: POSITION record: where the block files ended when the tip was written
 KEY_HISTORICAL = b"historical_position"  #: the same for the files with blocks below a UTXO snapshot, while validated

@@ -124,6 +124,11 @@ class PageChecksums:
         self._appended = self._first_size = 0
         self._bad: set[int] = set()
 
+    @property
+    def knows_pages(self) -> bool:
+        """Whether there is an environment, and its pages are known."""
+        return self._meta is not None
+
     def verify(self) -> None:
         """Compare every page in use with its sum; call before LMDB opens the environment. DatabaseDamage if it must not
         be opened.

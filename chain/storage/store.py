@@ -32,6 +32,7 @@ from chain.storage.layout import (
     KEY_NETWORK,
     KEY_POSITION,
     KEY_SNAPSHOT_VALIDATED,
+    KEY_SUMS,
     KEY_TIP,
     META_DB,
     POSITION,
@@ -94,6 +95,10 @@ class ChainStore:
         try:
             self._check_identity(genesis)
             self._checksums.update()
+            if self._get_meta(KEY_SUMS) is None:
+                with self._env.begin(self._meta, write=True) as txn:
+                    txn.put(KEY_SUMS, b"\x01")
+                self._checksums.update()
             if self._journal.exists():
                 try:
                     self._journal.check()
@@ -415,7 +420,13 @@ def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
     coins are damaged they can be rebuilt alone: DatabaseDamage says so, or, if that is under way, a database without
     them takes the place of the damaged one.
     """
-    checksums = PageChecksums(path, repair="start with --reindex to rebuild it")
+    repair = "start with --reindex to rebuild it"
+    if not (path / SUMS_FILE).exists():  # an older version's store, or one that lost them
+        unwritten = PageChecksums(path, repair=repair, read_only=True)
+        unwritten.verify()
+        if unwritten.knows_pages and KEY_SUMS in dict(unwritten.rows(META_DB)):
+            raise DatabaseDamage(path, f"its checksums in {SUMS_FILE} are missing", repair)
+    checksums = PageChecksums(path, repair=repair)
     try:
         checksums.verify()
         return checksums
@@ -438,7 +449,7 @@ def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
         with env.begin(write=True) as txn:
             for name, pairs in rows.items():
                 for key, value in pairs:
-                    if key != KEY_TIP:  # until the coins are there again there is none
+                    if key not in (KEY_TIP, KEY_SUMS):  # neither is there before the coins, or the file, are
                         txn.put(key, value, db=databases[name])
     for file_name in (JOURNAL_FILE, SUMS_FILE, LOCK_FILE):  # a journal's coins would be the only ones
         (path / file_name).unlink(missing_ok=True)
