@@ -32,7 +32,7 @@ from chain.consensus.block import (
     duplicate_invalid,
 )
 from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
-from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, HeaderTipChanged, TipChanged
+from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, EventLog, HeaderTipChanged, TipChanged
 from chain.index import HAVE_UNDO, VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
 from chain.params import AssumeUtxo, NetworkParams
 from chain.primitives.block import Block
@@ -107,7 +107,7 @@ class Chainstate:
         self.minimum_chain_work = params.minimum_chain_work if minimum_chain_work is None else minimum_chain_work
         self._clock = clock
         self._assumevalid = params.assumevalid if assumevalid is None else assumevalid
-        self._events: list[Event] = []
+        self._events = EventLog()
         self._recent: dict[BlockHash, Block] = {}
         self._caught_up = False
         self._fault = False
@@ -344,8 +344,7 @@ class Chainstate:
 
     def drain_events(self) -> list[Event]:
         """What happened and was not returned yet: header tips, and all of a process_block that raised."""
-        events, self._events = self._events, []
-        return events
+        return self._events.drain()
 
     def process_block(self, block: Block, *, requested: bool = True, min_pow_checked: bool = True) -> list[Event]:
         """accept_block and activate_best_chain. ConsensusError if this very block is invalid, also when only its
@@ -355,7 +354,7 @@ class Chainstate:
         events = self.activate_best_chain()
         for event in events:
             if isinstance(event, BlockRejected) and event.entry.hash == block.hash:
-                self._events = events
+                self._events.restore(events)
                 raise event.error
         return events
 
@@ -518,7 +517,7 @@ class Chainstate:
         self.files.historical = None
         self.index.stop_assuming()
         self._share_cache()
-        self._events = self.activate_best_chain()
+        self._events.restore(self.activate_best_chain())
 
     def _refute_snapshot(self, why: str) -> LocalFault:
         """Set the snapshot's coins aside; what to tell the operator."""
@@ -565,9 +564,7 @@ class Chainstate:
         best = index.best_header
         entry = index.add(header)
         if index.best_header is not best:
-            if self._events and isinstance(self._events[-1], HeaderTipChanged):
-                self._events.pop()
-            self._events.append(HeaderTipChanged(index.best_header))
+            self._events.replace_header_tip(HeaderTipChanged(index.best_header))
         return entry
 
     def _accept_block(
@@ -644,7 +641,7 @@ class Chainstate:
     def _connect_tip(self, entry: BlockIndexEntry) -> None:
         block = self._connect(entry, self.tip, self.coins)
         self.index.set_tip(entry)
-        self._events.append(BlockConnected(entry, block))
+        self._events.append(BlockConnected(entry, block, self.read_block))
         self._relieve(self.coins)
 
     def _relieve(self, coins: CoinsCache) -> None:
@@ -686,7 +683,7 @@ class Chainstate:
         entry = self.tip
         block, prev = self._disconnect(entry, self.coins)
         self.index.set_tip(prev)
-        self._events.append(BlockDisconnected(entry, block))
+        self._events.append(BlockDisconnected(entry, block, self.read_block))
 
     def _disconnect(self, entry: BlockIndexEntry, coins: CoinsCache) -> tuple[Block, BlockIndexEntry]:
         """Take the block of `entry` off `coins`, which are at it; the block and its parent."""

@@ -224,7 +224,7 @@ class ChainWorker:
                         ids.add(tx.txid)
                         ids.add(tx.wtxid)
                     self._recent.append(ids)
-                case BlockDisconnected(entry, _):
+                case BlockDisconnected(entry):
                     notice.disconnected.append(entry.hash)
                     self._recent.clear()
                 case TipChanged(entry):

@@ -11,7 +11,7 @@ import pytest
 
 from chain.chainstate import Chainstate
 from chain.consensus.errors import BlockResult, ConsensusError
-from chain.events import BlockConnected, BlockDisconnected, BlockRejected, TipChanged
+from chain.events import BLOCKS_KEPT, BlockConnected, BlockDisconnected, BlockRejected, TipChanged
 from chain.index import BlockIndexEntry
 from chain.params import network
 from chain.primitives.block import Block
@@ -154,6 +154,9 @@ def test_reorganisation(tmp_path: Path, depth: int) -> None:
         assert kinds.count(BlockConnected) == depth + 1
         assert kinds[-1] is TipChanged
         assert kinds.count(TipChanged) == 1
+        moved = [event for event in events if isinstance(event, BlockConnected | BlockDisconnected)]
+        assert sum(event.in_memory for event in moved) == min(BLOCKS_KEPT, len(moved))
+        assert all(event.block.hash == event.entry.hash for event in moved), "the others are read from disk again"
         assert not chain.index.in_active(old)
         assert len(coins_of(chain)) == chain.tip.height
     with open_chain(tmp_path) as chain:
