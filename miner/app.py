@@ -235,7 +235,8 @@ class _Run:
     def _take_answer(self, share: Share, answer: Submission) -> None:
         """Count it, and name every block; of shares the first that is refused for each reason."""
         if share.finding is Finding.BLOCK:
-            what, which = f"block {share.unit.job.height}", hash_to_hex(share.hash)
+            height = share.unit.job.height  # 0 where the pool does not tell
+            what, which = f"block {height}" if height else "a block", hash_to_hex(share.hash)
         else:
             what, which = "share", f"difficulty {share.difficulty:.4g}"
         said = share.finding is not Finding.BLOCK and answer.reason in self._reasons_said
