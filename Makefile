@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PACKAGES := chain miner wallet p2p node tests benchmarks
+BENCHMARKS := hash_cpu hash_gpu job_switch asic_host connect_blocks verify_real_blocks reorg growth headers indexes mempool start
 ARGS ?=
 
 .PHONY: help run install install-dev test check format lint types imports soak fuzz bench pictures lock clean
@@ -35,16 +36,18 @@ types: install-dev   ## mypy --strict
 imports: install-dev ## the import directions of docs/architecture.md
 	$(BIN)/lint-imports
 
-soak: install-dev    ## the long tests: nodes killed at random moments, folders damaged (CRASHES=300)
+soak: install-dev    ## the long tests: nodes killed, folders damaged (CRASHES=300), boards in random faults (SOAK_S=600)
 	PICKAXE_CRASHES=$(or $(CRASHES),300) PICKAXE_NODE_CRASHES=$(or $(CRASHES),300) PICKAXE_DAMAGES=$(or $(CRASHES),300) \
+	    PICKAXE_INDEX_CRASHES=$(or $(CRASHES),300) \
 	    $(BIN)/python -m pytest -s tests/unit/chain/test_crash.py tests/functional/test_node_crash.py \
-	    tests/property/test_damage.py $(ARGS)
+	    tests/functional/test_index_crash.py tests/property/test_damage.py $(ARGS)
+	PICKAXE_SOAK_S=$(or $(SOAK_S),600) $(BIN)/python -m pytest -s -m slow $(ARGS)
 
 fuzz: install-dev    ## fuzz rules against libbitcoinkernel, and parsers, until a difference (SECONDS=600)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) $(ARGS)
 
 bench: install-dev   ## every benchmark, one table each
-	for name in hash_cpu connect_blocks; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 pictures: install-dev ## make the documentation's pictures from the real thing
 	$(BIN)/python -m docs.pictures
