@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import re
 import subprocess
@@ -36,7 +37,7 @@ def one_round(seed: int, options: argparse.Namespace) -> tuple[Counter[str], dic
         corpus.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(TARGETS[name].seeds()):
             (corpus / f"seed{number}").write_bytes(data)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, TemporaryDirectory() as scratch:
             command = [
                 sys.executable,
                 "-m",
@@ -47,7 +48,12 @@ def one_round(seed: int, options: argparse.Namespace) -> tuple[Counter[str], dic
                 str(corpus),
             ]
             done = subprocess.run(
-                [*command, folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+                [*command, folder],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env={**os.environ, "TMPDIR": scratch},  # atheris ends without cleaning up
             )
             for match in _RUNS.finditer(done.stdout):
                 tried["guided"] += int(match[1] or match[2])
