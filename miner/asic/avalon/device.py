@@ -1,96 +1,24 @@
-"""A first-generation Avalon as a HashDevice: units of work in, checked nonces out.
-
-Every version of a unit is a task. A unit is over when its last task is on its way; what the rows find of it after that
-comes back with a later search, named by its job.
-"""
+"""A first-generation Avalon as a HashDevice: a unit is over when its last task is on its way; what the rows find of it
+after that comes back with a later search, named by its job."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from miner.asic.avalon.driver import (
-    BAUD,
-    DEFAULT_MHZ,
-    AvalonDriver,
-    Event,
-    Failed,
-    NonceFound,
-    Options,
-    Overheated,
-    Ready,
-    State,
-    Work,
-)
+from miner.asic.avalon.driver import BAUD, DEFAULT_MHZ, AvalonDriver, Options, Overheated, Ready, State
 from miner.asic.avalon.frames import CHIPS_IN_A_ROW, FAN_FULL
-from miner.asic.link import Link
-from miner.asic.transport import PortError
-from miner.device import (
-    NONCE_SPACE,
-    Candidate,
-    ChipDetails,
-    DeviceDetails,
-    DeviceError,
-    FanDetails,
-    HashJob,
-    SearchResult,
-    never,
-)
+from miner.asic.header_device import HeaderDevice
+from miner.device import ChipDetails, DeviceDetails, FanDetails, HashJob
 
-_PUMP_S = 0.01
-_RETRY_S = 5.0
 _ROUNDS_PER_UNIT = 2
 
 
-class AvalonDevice:
+class AvalonDevice(HeaderDevice[AvalonDriver]):
     """HashDevice over one unit; see `driver.Options`."""
 
-    kind = "asic"
-
     def __init__(self, name: str, path: str, options: Options, clock: Callable[[], float] = time.monotonic) -> None:
-        self.name = name
-        self.preferred_versions = _ROUNDS_PER_UNIT * options.rows
-        self.driver = AvalonDriver(options)
-        self.link = Link(path, BAUD, self.driver, clock)
-        self._clock = clock
-        self._job: HashJob | None = None
-        self._told = 0.0
-        self._was_up = False
-
-    def open(self) -> None:
-        """Open the port and reset the controller. Raises DeviceError."""
-        try:
-            self.link.open()
-        except PortError as error:
-            raise DeviceError(str(error)) from None
-
-    def close(self) -> None:
-        """Let every row rest, give the port back."""
-        self.driver.stop()
-        self.link.close()
-
-    def idle(self) -> None:
-        """Keep listening; the rows finish what they have."""
-        self._pump(0.0, lambda: True)
-        self._collect(self.driver.events())
-
-    def wake(self) -> None:
-        """See Wakeable."""
-        self.link.wake()
-
-    def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
-        """See HashDevice.search; waits through resets, heat and an unplugged cable. Raises DeviceError when there
-        never was an Avalon."""
-        if job is not self._job:
-            self._begin(job, start)
-        candidates: list[Candidate] = []
-        while not cancelled() and not candidates:
-            self._pump(_PUMP_S, cancelled)
-            candidates = self._collect(self.driver.events())
-            if self.driver.hungry:
-                return self._result(count, candidates)
-        share = 1 - self.driver.waiting / len(job.versions)
-        return self._result(max(0, min(count - 1, int(share * NONCE_SPACE) - start)), candidates)
+        super().__init__(name, path, BAUD, AvalonDriver(options), _ROUNDS_PER_UNIT * options.rows, clock)
 
     def details(self) -> DeviceDetails | None:
         """The unit, for people."""
@@ -119,39 +47,14 @@ class AvalonDevice:
             },
         )
 
-    def _begin(self, job: HashJob, start: int) -> None:
-        previous, self._job = self._job, job
-        now = self._clock()
-        works = [Work(job.header_for(version, 0), (job, version)) for version in job.versions]
-        skipped = min(len(works) - 1, start * len(works) // NONCE_SPACE)
-        clean = previous is None or previous.header[4:36] != job.header[4:36]
-        self.driver.set_work(works[skipped:], now, clean=clean)
+    def _unit_over(self) -> bool:
+        return self.driver.hungry
 
-    def _result(self, done: int, candidates: list[Candidate]) -> SearchResult:
-        hashes = max(0, int(self.driver.progress(self._clock()) - self._told))
-        self._told += hashes
-        return SearchResult(done, candidates, hashes)
+    def _unit_share(self, job: HashJob) -> float:
+        return 1 - self.driver.waiting / len(job.versions)
 
-    def _pump(self, timeout_s: float, cancelled: Callable[[], bool]) -> None:
-        try:
-            self.link.pump(timeout_s, cancelled)
-        except PortError as error:
-            raise DeviceError(str(error)) from None
-
-    def _collect(self, events: list[Event]) -> list[Candidate]:
-        candidates = []
-        for event in events:
-            if isinstance(event, NonceFound):
-                job, version = event.work.owner
-                if event.number <= job.target:
-                    candidates.append(Candidate(version, event.nonce, job))
-            elif isinstance(event, Ready | Overheated):
-                self._was_up = True
-            elif isinstance(event, Failed):
-                if not self._was_up:
-                    raise DeviceError(f"{self.link.path}: {event.reason}")
-                self.driver.start_later(self._clock() + _RETRY_S)
-        return candidates
+    def _came_up(self, event: Ready | Overheated) -> None:
+        """Nothing to learn from it."""
 
 
 def avalon_device(

@@ -10,7 +10,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from chain.primitives.errors import UserError
 from miner.asic.avalon.frames import (
@@ -27,6 +26,7 @@ from miner.asic.avalon.frames import (
     result_key,
     task_frame,
 )
+from miner.asic.header_work import Failed, NonceFound, Outcome, Work
 from miner.kernels.reference import hash_number, header_hash
 
 BAUD = 115_200
@@ -55,44 +55,11 @@ class State(Enum):
     FAILED = "failed"
 
 
-class Outcome(Enum):
-    """What a result turned out to be."""
-
-    GOOD = "good"
-    DUPLICATE = "duplicate"
-    STALE = "stale"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A header (80 bytes, nonce ignored) to search; `owner`: what the caller wants back with each nonce."""
-
-    header: bytes
-    owner: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class NonceFound:
-    """A true nonce (little-endian integer of header bytes 76..79) of a work; `number`: the hash as an integer."""
-
-    work: Work
-    nonce: int
-    number: int
-
-
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The controller has answered; `version` as it says."""
 
     version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """It has not; one line why."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
+from miner.asic.header_work import Failed, NonceFound, Outcome, Work
 from miner.asic.icarus.frames import (
     DIVISION,
     GOLDEN,
@@ -54,46 +54,12 @@ class State(Enum):
     FAILED = "failed"
 
 
-class Outcome(Enum):
-    """What a reply turned out to be."""
-
-    GOOD = "good"
-    DUPLICATE = "duplicate"
-    STALE = "stale"  #: of work that has been withdrawn
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A header (80 bytes, nonce ignored) to search; `owner`: what the caller wants back with each nonce."""
-
-    header: bytes
-    owner: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class NonceFound:
-    """A true nonce (little-endian integer of header bytes 76..79) of a work; `number`: the hash as an integer."""
-
-    work: Work
-    nonce: int
-    number: int
-    late: bool  #: of the work before the one now searched
-
-
 @dataclass(frozen=True, slots=True)
 class Detected:
     """There is a board."""
 
     model: IcarusModel
     engines: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """There is none, or none any more; one line why."""
-
-    reason: str
 
 
 Event = NonceFound | Detected | Failed

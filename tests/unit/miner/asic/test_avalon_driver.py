@@ -7,20 +7,10 @@ import random
 import pytest
 
 from chain.primitives.errors import UserError
-from miner.asic.avalon.driver import (
-    AvalonDriver,
-    Event,
-    Failed,
-    NonceFound,
-    Options,
-    Outcome,
-    Overheated,
-    Ready,
-    State,
-    Work,
-)
+from miner.asic.avalon.driver import AvalonDriver, Event, Options, Overheated, Ready, State
 from miner.asic.avalon.frames import FAN_FULL
 from miner.asic.emulator.avalon import EmulatedAvalon
+from miner.asic.header_work import Failed, NonceFound, Outcome, Work
 
 ZERO_BITS = 8
 ROWS = 4

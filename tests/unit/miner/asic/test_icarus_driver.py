@@ -7,7 +7,8 @@ import random
 import pytest
 
 from miner.asic.emulator.icarus import KINDS, EmulatedIcarus
-from miner.asic.icarus.driver import Detected, Event, Failed, IcarusDriver, NonceFound, Options, Outcome, State, Work
+from miner.asic.header_work import Failed, NonceFound, Outcome, Work
+from miner.asic.icarus.driver import Detected, Event, IcarusDriver, Options, State
 from miner.asic.icarus.models import icarus_model
 from miner.asic.icarus.timing import TimingModel
 
