@@ -263,7 +263,7 @@ def expand_intrinsic(variant: Variant) -> Any:
             start, *addresses = arguments
             job, schedule = (builder.inttoptr(address, I32.as_pointer()) for address in addresses)
             if variant.sha_extensions:
-                emit_sha_expand(builder, variant.width, start, job, schedule)
+                emit_sha_expand(builder, variant, start, job, schedule)
             else:
                 emit_expand(Emitter(builder, variant), start, job, schedule)
             return ir.Constant(I32, 0)
@@ -280,7 +280,7 @@ def compress_intrinsic(variant: Variant) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
             pointers = [builder.inttoptr(argument, I32.as_pointer()) for argument in arguments]
             if variant.sha_extensions:
-                return emit_sha_compress(builder, variant.width, *pointers)
+                return emit_sha_compress(builder, variant, *pointers)
             return emit_compress(Emitter(builder, variant), *pointers)
 
         return types.uint32(types.uintp, types.uintp, types.uintp), codegen

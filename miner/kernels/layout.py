@@ -15,11 +15,12 @@ LIMIT = len(SCHEDULE)
 JOB_WORDS = 16
 
 _MIDSTATE_NAMES = (
-    *("a4", "e4", "a3", "b3", "c3", "e3", "f3"),
-    *("h4_w4_k4", "h5_w5_k5", "h6_w6_k6", "w16_k16", "w17_k17"),
     *(f"feed{index}" for index in range(8)),
+    *("a4", "a3", "b3", "c3", "e4", "e3", "f3", "g3"),  # the state after round 3, less the nonce in a4 and e4
+    *("h4_w4_k4", "h5_w5_k5", "h6_w6_k6", "w16_k16", "w17_k17"),
 )
-#: Word index of each constant within a midstate's row.
+#: Word index of each constant within a midstate's row. The kernels over SHA instructions load the first sixteen as
+#: vectors of four.
 MIDSTATE = {name: index for index, name in enumerate(_MIDSTATE_NAMES)}
 #: Words per midstate row: two cache lines.
 MIDSTATE_WORDS = 32

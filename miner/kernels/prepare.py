@@ -100,7 +100,7 @@ def _midstate_columns(midstates: list[Words], head: list[int], w16: int, w17: in
     return {
         "a4": after[0],
         "e4": after[4],
-        **{"a3": a, "b3": b, "c3": c, "e3": e, "f3": f},
+        **{"a3": a, "b3": b, "c3": c, "e3": e, "f3": f, "g3": g},
         "h4_w4_k4": g + _u32(PADDING_WORDS_80[0] + K[4]),
         "h5_w5_k5": f + _u32(PADDING_WORDS_80[1] + K[5]),
         "h6_w6_k6": e + _u32(PADDING_WORDS_80[2] + K[6]),

@@ -13,15 +13,17 @@ class Variant:
 
     `width`: nonces hashed side by side, one per vector lane. `ternary`: logic through vpternlogd (AVX-512, with VL for
     widths under 16). `sha_extensions`: the processor's SHA-256 instructions instead of vector arithmetic; the width is
-    then how many hashes are interleaved to hide their latency.
+    then how many hashes are interleaved to hide their latency. `arm`: those instructions are AArch64's, not x86's.
     """
 
     width: int
     ternary: bool = False
     sha_extensions: bool = False
+    arm: bool = False
 
     def __str__(self) -> str:
-        return f"{'sha' if self.sha_extensions else 'w'}{self.width}{'t' if self.ternary else ''}"
+        method = ("armsha" if self.arm else "sha") if self.sha_extensions else "w"
+        return f"{method}{self.width}{'t' if self.ternary else ''}"
 
 
 def generator_stamp() -> str:
