@@ -25,6 +25,9 @@ PAYOUT = encode_address(b"\x00\x14" + bytes(range(20)), network("dev").addresses
         ["bm1370", "--chips", "2"],
         ["u3"],
         ["avalon"],
+        ["bitaxe-gamma"],
+        ["gekko-r606"],
+        pytest.param(["gekko-compac"], marks=pytest.mark.slow),
         pytest.param(["u1"], marks=pytest.mark.slow),  # whole nonce ranges of seconds
         pytest.param(["erupter"], marks=pytest.mark.slow),
         pytest.param(["icarus"], marks=pytest.mark.slow),

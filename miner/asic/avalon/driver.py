@@ -39,6 +39,7 @@ _ROUNDS_KEPT = 3
 _SEEN_LIMIT = 1000
 _SMOOTH = 0.37
 _AIM_C, _BAND_C, _HOT_C = 50.0, 3.0, 60.0
+_HOT_RESULTS = 2  #: in a row: a result has no checksum, and one bit may be damage
 _FAN_STEPS = ((9.0, FAN_FULL), (6.0, 10), (4.5, 5), (0.0, 1))  #: degrees above the band: PWM steps
 _FAN_EVERY_S = 4.0
 _REST_S = 20.0  #: after overheating, with the fan full
@@ -123,6 +124,7 @@ class AvalonDriver:
         self._flush_next = False
         self._set_up_next = True
         self._fan_due = 0.0
+        self._hot_results = 0  # in a row
         self._heard_at = 0.0
         self._out: list[bytes] = []
         self._events: list[Event] = []
@@ -287,6 +289,7 @@ class AvalonDriver:
                 self._wake = self._round_began + self.round_s
                 return
             self._round_began, self._sent_in_round = now, 0
+            self._set_up_next = True  # damage on the line may have changed what the controller took over last
             if self._running and now - self._heard_at > _SILENT_ROUNDS * self.round_s:
                 self.restarts += 1
                 self._attempt = 0
@@ -351,7 +354,8 @@ class AvalonDriver:
         hottest = float(max(result.temperatures_c))
         before = self.smoothed_c
         self.smoothed_c = hottest if before is None else before * (1 - _SMOOTH) + hottest * _SMOOTH
-        if self.state is State.RUNNING and hottest >= _HOT_C:
+        self._hot_results = self._hot_results + 1 if hottest >= _HOT_C else 0
+        if self.state is State.RUNNING and self._hot_results >= _HOT_RESULTS:
             self.state = State.OVERHEATED
             self.fan = FAN_FULL
             self._end_tasks(now, all_of_them=True)

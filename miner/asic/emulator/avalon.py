@@ -20,6 +20,7 @@ _BAUD = 115_200
 _BITS_PER_BYTE = 10
 _SILENCE_S = 0.1
 _TIMEOUT_UNIT_S = 1.67 / 50
+_DEFAULT_TIMEOUT = 45  #: until the host sets one (inferred)
 _RESET_S = 0.005
 _AMBIENT_C, _FULL_LOAD_C = 25.0, 60.0  #: and how much a working unit adds without any fan
 _VERSION = bytes((0x01, 0x0F, 0xD6))
@@ -152,6 +153,9 @@ class EmulatedAvalon:
 
     def _take_task(self, task: bytes) -> None:
         flags = task[0]
+        if not flags >> 4 or task[5]:  # bytes were lost on the way here: nothing that a controller could be asked
+            self.bad_host_frames += 1
+            return
         if flags & 0b10:
             self._queue.clear()
             for row in self.chips:
@@ -173,7 +177,7 @@ class EmulatedAvalon:
         self._taken += 1
         chips = task[0] >> 4
         row.body, row.since = task[12:56], now
-        row.ends_at = now + (self.timeout * _TIMEOUT_UNIT_S if self.timeout else float("inf"))
+        row.ends_at = now + (self.timeout or _DEFAULT_TIMEOUT) * _TIMEOUT_UNIT_S
         row.frequency_mhz = self.mhz
         row.hits.clear()
         row.hashing = not task[4] & 0b1000 and self.mhz > 0

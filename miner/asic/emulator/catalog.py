@@ -89,7 +89,7 @@ def emulation(name: str, options: EmulationOptions) -> Emulation:
         scale = _scale(options, rows * 282e6 * 10)
         avalon = EmulatedAvalon(rows, scale, options.latency_s, faults)
         return Emulation(EmulatedBoard(avalon, options.link), f"Avalon with {rows} rows", scale, "--board avalon")
-    known = ", ".join([*MODELS, *KINDS, *ICARUS_KINDS, "avalon"])
+    known = ", ".join([*MODELS, *GEKKO_MODELS, *KINDS, *GEKKO_BOARDS, *ICARUS_KINDS, "avalon"])
     if name in GEKKO_BOARDS or name in GEKKO_MODELS:
         chip_name, on_board = GEKKO_BOARDS.get(name, (name, None))
         if on_board is not None and options.chips not in (None, on_board):

@@ -167,3 +167,15 @@ def test_a_silent_unit_is_reset(rng: random.Random) -> None:
     bench.unit.reset()
     bench.feed(rng, 45.0)
     assert bench.driver.restarts >= 1
+
+
+def test_bytes_lost_on_the_way_to_the_unit_cost_tasks_and_no_more(rng: random.Random) -> None:
+    bench = Bench()
+    bench.run(0.1)
+    bench.unit.faults.rng, bench.unit.faults.host_drop_rate = rng, 0.01
+    bench.feed(rng, 30.0)
+    bench.unit.faults.clear()
+    bench.feed(rng, 3.0)
+    assert bench.unit.bad_host_frames > 0
+    assert len(bench.feed(rng, 10.0)) > 0
+    assert bench.driver.state is State.RUNNING
