@@ -24,7 +24,7 @@ def devices() -> None:
 
 
 def _processor(console: Console) -> None:
-    from miner.cpu.features import ALL_VARIANTS, host_processor, usable_cores, usable_variants
+    from miner.cpu.features import host_processor, known_variants, usable_cores, usable_variants
     from miner.cpu.tuner import tuned
     from miner.hashrate import format_rate
 
@@ -32,9 +32,9 @@ def _processor(console: Console) -> None:
     choice = tuned()
     table = Table("kernel", "lanes", "state")
     usable = usable_variants(processor)
-    for variant, needs in ALL_VARIANTS:
+    for variant, need in known_variants(processor):
         if variant not in usable:
-            state = f"not usable: this processor lacks {needs}"
+            state = f"not usable: this processor lacks {need.words}"
         elif variant == choice.variant:
             state = (
                 f"in use, {choice.versions} versions share a message schedule:"

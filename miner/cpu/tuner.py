@@ -72,7 +72,8 @@ def _recall(path: Path, processor: HostProcessor) -> Tuning | None:
     """A damaged or foreign file is the same as none: the measurement is cheap."""
     try:
         entry = recall(path)[processor.fingerprint]
-        variant = Variant(int(entry["width"]), bool(entry["ternary"]), bool(entry["sha_extensions"]))
+        method = (bool(entry[name]) for name in ("ternary", "sha_extensions", "arm"))
+        variant = Variant(int(entry["width"]), *method)
         versions, rate = int(entry["versions"]), float(entry["rate"])
     except (ValueError, KeyError, TypeError):
         return None
@@ -84,6 +85,7 @@ def _remember(path: Path, processor: HostProcessor, choice: Tuning) -> None:
         "width": choice.variant.width,
         "ternary": choice.variant.ternary,
         "sha_extensions": choice.variant.sha_extensions,
+        "arm": choice.variant.arm,
         "versions": choice.versions,
         "rate": choice.rate,
     }

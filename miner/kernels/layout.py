@@ -25,8 +25,8 @@ MIDSTATE = {name: index for index, name in enumerate(_MIDSTATE_NAMES)}
 #: Words per midstate row: two cache lines.
 MIDSTATE_WORDS = 32
 
-#: Words per lane in a kernel's scratch array. Vector kernels keep W18..W63 with K added, then W3; those over the SHA
-#: extensions all of W0..W63 with K added.
+#: Words per lane in a kernel's scratch array. Vector kernels keep W18..W63 with K added, then W3; those over SHA
+#: instructions W3, then W4..W63 with K added.
 SCRATCH_WORDS_PER_LANE = 64
 #: The vector that holds W3.
 W3_VECTOR = 46

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -20,6 +21,7 @@ from miner.gpu.device import GpuDevice
 from miner.gpu.program import GpuVariant, Logic
 from miner.kernels.reference import ReferenceDevice, hash_number, header_hash
 from miner.kernels.variant import Variant
+from tests.support.aarch64 import ARM_VARIANTS, ArmVariant, EmulatedArmDevice, missing_tool
 
 MAX_TARGET = (1 << 256) - 1
 #: On PoCL. Between them: three widths, both ways to write the logic that a processor has, each use of the multiplier,
@@ -30,24 +32,31 @@ GPU_VARIANTS = [
     GpuVariant(width=4, group=1, midstates=2, adds=1, shifts=1, rotates=3),
 ]
 #: None is the hashlib reference.
-SUBJECTS: list[Variant | GpuVariant | None] = [None, *usable_variants(host_processor()), *GPU_VARIANTS]
+Subject: TypeAlias = Variant | GpuVariant | ArmVariant | None
+SUBJECTS: list[Subject] = [None, *usable_variants(host_processor()), *GPU_VARIANTS, *ARM_VARIANTS]
 
 
 @pytest.fixture(scope="module", params=SUBJECTS, ids=lambda variant: str(variant or "hashlib"))
-def device(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[HashDevice]:
+def device(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HashDevice]:
     with pytest.MonkeyPatch.context() as patch:
         if pytestconfig.cache is not None:
             patch.setenv("PICKAXE_CACHE", str(pytestconfig.cache.mkdir("pickaxe-kernels")))
             patch.setenv("POCL_CACHE_DIR", str(pytestconfig.cache.mkdir("pocl")))
-        subject = make_device(request.param)
+        subject = make_device(request.param, tmp_path_factory)
         subject.open()
         yield subject
         subject.close()
 
 
-def make_device(variant: Variant | GpuVariant | None) -> HashDevice:
+def make_device(variant: Subject, folders: pytest.TempPathFactory) -> HashDevice:
     if variant is None:
         return ReferenceDevice()
+    if isinstance(variant, ArmVariant):
+        if missing := missing_tool():
+            pytest.skip(f"{missing}: Arm's kernels are not run")
+        return EmulatedArmDevice(variant, 64, folders.mktemp("aarch64"))
     if isinstance(variant, Variant):
         return CpuDevice("cpu0", variant, 64)
     processors = [found for found in discover() if found.usable and found.processor]

@@ -11,7 +11,16 @@ import pytest
 
 from miner.cpu import tuner
 from miner.cpu.device import SLICE_S, CpuDevice
-from miner.cpu.features import ALL_VARIANTS, HostProcessor, contenders, host_processor, usable_variants
+from miner.cpu.features import (
+    ALL_VARIANTS,
+    X86,
+    HostProcessor,
+    contenders,
+    host_processor,
+    known_variants,
+    processor_of,
+    usable_variants,
+)
 from miner.kernels import search
 from miner.kernels.layout import JOB_WORDS, MIDSTATE_WORDS
 from miner.kernels.prepare import aligned_words, prepare
@@ -19,6 +28,8 @@ from miner.kernels.sha256_constants import IV, K
 from miner.kernels.variant import Variant, generator_stamp
 
 SHA = Variant(2, sha_extensions=True)
+ARM_SHA = [Variant(4, sha_extensions=True, arm=True), Variant(2, sha_extensions=True, arm=True)]
+PLAIN = [Variant(4), Variant(1)]
 
 
 def test_constants_are_those_of_fips_180() -> None:
@@ -43,12 +54,59 @@ def test_constants_are_those_of_fips_180() -> None:
     ],
 )
 def test_variants_follow_the_processor(features: set[str], widest: Variant, timed: list[Variant]) -> None:
-    processor = HostProcessor("any", frozenset(features))
+    processor = HostProcessor(X86, "any", frozenset(features))
     usable = usable_variants(processor)
     assert usable[0] == widest
     assert usable[-2:] == [Variant(4), Variant(1)]
     assert contenders(processor) == timed
     assert set(timed) <= set(usable) <= {variant for variant, _ in ALL_VARIANTS}
+
+
+#: What LLVM 22 says on Linux, given the processor and "Features" lines that /proc/cpuinfo has on each machine.
+@pytest.mark.parametrize(
+    ("name", "features", "has_sha"),
+    [
+        # Raspberry Pi 4: fp asimd evtstrm crc32 cpuid
+        ("cortex-a72", "-aes,+crc,+fp-armv8,+neon,-rand,-sha2,-sve", False),
+        # Raspberry Pi 5: … aes pmull sha1 sha2 crc32 atomics …
+        ("cortex-a76", "+aes,+crc,+fp-armv8,+lse,+neon,-rand,+sha2,-sve", True),
+        # AWS Graviton2
+        ("neoverse-n1", "+aes,+crc,+fp-armv8,+lse,+neon,-rand,+sha2,-sve", True),
+        # AWS Graviton3
+        ("neoverse-v1", "+aes,+crc,+fp-armv8,+lse,+neon,+rand,+sha2,+sha3,+sm4,+sve", True),
+        # no /proc/cpuinfo
+        ("generic", "-aes,-rand,-sha2,-sve", False),
+        # before version 16, LLVM had one name for all of aes, pmull, sha1 and sha2
+        ("neoverse-n1", "+crc,+crypto,+fp-armv8,+neon", True),
+        ("cortex-a72", "+crc,+fp-armv8,+neon", False),
+    ],
+)
+def test_an_arm_machine_gets_what_it_has(name: str, features: str, has_sha: bool) -> None:
+    processor = processor_of("aarch64-unknown-linux-gnu", name, features)
+    assert usable_variants(processor) == [*(ARM_SHA if has_sha else []), *PLAIN]
+    assert contenders(processor) == ([Variant(4), *ARM_SHA] if has_sha else PLAIN)
+    assert [variant for variant, _ in known_variants(processor)] == [*ARM_SHA, *PLAIN]
+
+
+def test_apples_processors_are_known_by_name() -> None:
+    """LLVM names none of their features."""
+    for name in ("apple-m1", "apple-m4"):
+        assert usable_variants(processor_of("arm64-apple-darwin23.1.0", name, "")) == [*ARM_SHA, *PLAIN]
+    # NUMBA_CPU_NAME=generic: Numba then compiles for a processor without them
+    assert usable_variants(processor_of("arm64-apple-darwin23.1.0", "generic", "")) == PLAIN
+
+
+@pytest.mark.parametrize("triple", ["armv7l-unknown-linux-gnueabihf", "riscv64-unknown-linux-gnu", "ppc64le-linux"])
+def test_any_other_machine_gets_the_portable_kernels(triple: str) -> None:
+    processor = processor_of(triple, "generic", "+sha,+sha2,+ssse3,+sse4.1,+avx2")
+    assert usable_variants(processor) == contenders(processor) == PLAIN
+
+
+def test_an_instruction_set_of_the_other_architecture_is_not_even_listed() -> None:
+    x86 = processor_of("x86_64-unknown-linux-gnu", "znver3", "+avx2,+sha,+sse4.1,+ssse3,-avx512f,+sha2")
+    assert usable_variants(x86) == [Variant(8), SHA, *PLAIN]
+    assert not any(variant.arm for variant, _ in known_variants(x86))
+    assert {variant for variant, _ in ALL_VARIANTS} == {variant for variant, _ in known_variants(x86)} | set(ARM_SHA)
 
 
 def test_tuning_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +130,10 @@ def test_tuning_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pyt
 
 
 def test_another_processor_compiler_or_kernel_is_measured_anew() -> None:
-    base = HostProcessor("a", frozenset({"x"}))
-    assert base.fingerprint != HostProcessor("b", frozenset({"x"})).fingerprint
-    assert base.fingerprint != HostProcessor("a", frozenset({"x", "y"})).fingerprint
+    base = HostProcessor(X86, "a", frozenset({"x"}))
+    assert base.fingerprint != HostProcessor(X86, "b", frozenset({"x"})).fingerprint
+    assert base.fingerprint != HostProcessor(X86, "a", frozenset({"x", "y"})).fingerprint
+    assert base.fingerprint != HostProcessor("aarch64", "a", frozenset({"x"})).fingerprint
 
 
 def test_compiled_kernels_are_cached_until_the_generator_changes(
