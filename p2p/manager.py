@@ -532,6 +532,10 @@ class PeerManager:
         for peer in self.engine.peers.values():
             peer.ping_queued = True
 
+    def clock_moved(self) -> None:
+        """The clock jumped: what is due now is due at once."""
+        self._tick()
+
     def set_network_active(self, active: bool) -> None:
         """setnetworkactive: False closes every connection and opens no more."""
         if active == self.network_active:

@@ -105,6 +105,8 @@ def setmocktime(context: RpcContext, timestamp: int) -> JSON:
     if not 0 <= timestamp <= MAX_MOCKTIME:
         raise invalid_parameter(f"Mocktime must be in the range [0, {MAX_MOCKTIME}], not {timestamp}.")
     context.clock.mock = timestamp
+    if context.peers is not None:
+        context.peers.clock_moved()
     return None
 
 
