@@ -42,6 +42,8 @@ PUBLISHED = 34.1e6  #: hashes a second and core: cpuminer-opt with AVX-512 on th
 PUBLISHED_NAME = "cpuminer-opt (published)"
 VERSIONS = (1, 4, 8, 64)
 _RATE = re.compile(r"([0-9.]+)\s*([kMGT]?)H/s")
+_BRANCH = re.compile(r"j\w+|b|cbn?z|tbn?z")  # x86's; Arm's
+_NO_ARITHMETIC = re.compile(r"v?p?mov|v?pbroadcast|lea|j|ret|ld[rp1]|st[rp1]|adr|dup")
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -71,12 +73,12 @@ def code_size(variant: Variant) -> CodeSize:
             stretches.append(Counter())
         elif match := re.match(r"\t([a-z]\w*)", line):
             stretches[-1][match.group(1)] += 1
-            if match.group(1).startswith("j"):
+            if _BRANCH.fullmatch(match.group(1)):
                 stretches.append(Counter())
     compress, expand = sorted(stretches, key=lambda counts: -counts.total())[:2]
 
     def arithmetic(counts: Counter[str]) -> int:
-        return sum(count for name, count in counts.items() if not re.match(r"v?p?mov|v?pbroadcast|lea|j|ret", name))
+        return sum(count for name, count in counts.items() if not _NO_ARITHMETIC.match(name))
 
     return CodeSize(expand.total(), arithmetic(expand), compress.total(), arithmetic(compress))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core import config
 
 from miner.cpu import tuner
 from miner.cpu.device import SLICE_S, CpuDevice
@@ -94,6 +95,13 @@ def test_apples_processors_are_known_by_name() -> None:
         assert usable_variants(processor_of("arm64-apple-darwin23.1.0", name, "")) == [*ARM_SHA, *PLAIN]
     # NUMBA_CPU_NAME=generic: Numba then compiles for a processor without them
     assert usable_variants(processor_of("arm64-apple-darwin23.1.0", "generic", "")) == PLAIN
+
+
+def test_numbas_settings_count_for_what_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would compile for a processor without the instructions, and LLVM then ends the process."""
+    monkeypatch.setattr(config, "CPU_NAME", "generic")
+    monkeypatch.setattr(config, "CPU_FEATURES", "")
+    assert usable_variants(host_processor.__wrapped__()) == PLAIN
 
 
 @pytest.mark.parametrize("triple", ["armv7l-unknown-linux-gnueabihf", "riscv64-unknown-linux-gnu", "ppc64le-linux"])
