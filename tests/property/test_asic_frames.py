@@ -23,9 +23,9 @@ from miner.asic.bm13xx.frames import (
 )
 from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.work import split_versions
-from miner.asic.midstate import midstate
 from miner.asic.emulator import hashing
 from miner.asic.emulator.wire import Command, HostFrames, Work, nonce_reply, register_reply
+from miner.asic.midstate import midstate
 
 BYTE = st.integers(0, 255)
 WORD = st.integers(0, 0xFFFF_FFFF)
