@@ -63,7 +63,8 @@ def test_variants_follow_the_processor(features: set[str], widest: Variant, time
     assert set(timed) <= set(usable) <= {variant for variant, _ in ALL_VARIANTS}
 
 
-#: What LLVM 22 says on Linux, given the processor and "Features" lines that /proc/cpuinfo has on each machine.
+#: What LLVM 22 says on Linux, given a /proc/cpuinfo with the processor and features that each machine is documented to
+#: have; the texts were written by hand, not captured.
 @pytest.mark.parametrize(
     ("name", "features", "has_sha"),
     [
