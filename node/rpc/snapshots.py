@@ -166,8 +166,8 @@ async def _run(context: RpcContext, steps: Iterator[T]) -> T | None:
 
 def _absolute(context: RpcContext, text: str) -> Path:
     """A path as a user gave it, below the data directory if relative."""
-    if "\0" in text:
-        raise invalid_parameter("A path cannot hold a zero byte.")
+    if "\0" in text or not text.isprintable():
+        raise invalid_parameter("A path holds printable characters only.")
     return (network_dir(context.config.datadir, context.params).absolute() / text).absolute()
 
 
