@@ -24,8 +24,9 @@ from chain.index import HAVE_DATA, VALID_SCRIPTS, HeaderIndex
 from chain.params import BITCOIN
 from chain.primitives.header import BlockHeader
 from chain.primitives.types import BlockHash
+from chain.storage.layout import INDEX_RECORD
 
-Row = tuple[BlockHash, bytes, int, int, int, int, int]
+Row = tuple[BlockHash, bytes]
 
 
 def timed(work: Callable[[], object], rounds: int = 3) -> float:
@@ -77,7 +78,8 @@ def rows(count: int) -> list[Row]:
     prev = BITCOIN.genesis.header
     for height in range(1, count + 1):
         prev = BlockHeader.build(4, prev.hash, os.urandom(32), prev.time + 600, 0x1D00FFFF, height)
-        made.append((prev.hash, prev.raw, VALID_SCRIPTS | HAVE_DATA, 0, height * 300, height * 100, 2))
+        record = INDEX_RECORD.pack(prev.raw, height, VALID_SCRIPTS | HAVE_DATA, 2, 0, height * 300, height * 100)
+        made.append((prev.hash, record))
     return made
 
 

@@ -10,7 +10,6 @@ the blocks written since are found in the files and connected again.
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from chain import block_import
+from chain import block_import, collector
 from chain.coins import CoinsCache
 from chain.connect import connect_block, disconnect_block
 from chain.consensus.block import (
@@ -47,7 +46,7 @@ from chain.snapshot.format import SnapshotMetadata
 from chain.snapshot.load import LoadProgress, load_snapshot
 from chain.snapshot.opening import open_stores
 from chain.storage.block_files import MAX_FILE_SIZE, BlockFiles
-from chain.storage.layout import BLOCKS_DIR, INDEX_RECORD
+from chain.storage.layout import BLOCKS_DIR
 from chain.storage.lock import DirectoryLock
 from chain.storage.store import INITIAL_MAP_SIZE, ChainStore, FrozenCoins
 from chain.storage.undo import decode_undo, encode_undo
@@ -64,9 +63,6 @@ BACKGROUND_STEP_S = 0.25  #: background validation lets others have the chain af
 SIDE_CACHE_SHARE = 0.05  #: of the coin cache, for the chain that has less to do while there are two (Core)
 STEP_BLOCKS = 32  #: blocks whose events are handed out together
 _RECENT_BLOCKS = 32
-#: For gc.set_threshold. A block makes some ten thousand lists and tuples that no cycle holds; at Python's own threshold
-#: of 700 looking through them again and again takes a tenth of the time in which a block is connected.
-_COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 
 class Chainstate:
@@ -94,8 +90,8 @@ class Chainstate:
         `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify signatures beside the
         calling thread (default: one per core; 0: none). `assumevalid` is a block whose ancestors' scripts are not
         run (None: the network's; ZERO_HASH: none). With `reindex` header tree and coins are forgotten, with
-        `reindex_chainstate` the coins alone: call `reindex` next. Sets the thresholds of Python's cycle collector for
-        the whole process.
+        `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle collector is set up for the whole
+        process (chain.collector).
 
         UserError if another node uses the directory or it holds another chain; LocalFault if it is damaged or the
         disk fails.
@@ -121,7 +117,7 @@ class Chainstate:
         self.loading_snapshot = False
         self.prune_locks: dict[str, int] = {}  #: who needs the blocks from which height on
         self.remarks: list[str] = []  #: what opening the chain did that the operator should know
-        gc.set_threshold(*_COLLECTOR_THRESHOLDS)
+        collector.tune()
         threads = (os.cpu_count() or 1) if script_threads is None else script_threads
         self.script_pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
         try:
@@ -177,7 +173,7 @@ class Chainstate:
         LocalFault leaves the old state.
         """
         position = self.files.file_number, self.files.end
-        index = {entry.hash: _index_record(entry) for entry in self.index.dirty}
+        index = {entry.hash: entry.packed() for entry in self.index.dirty}
         try:
             self.files.sync()
             if self.stands_on_snapshot:
@@ -714,15 +710,12 @@ class Chainstate:
     def _load(self, snapshot: AssumeUtxo | None, *, scan: bool, activate: bool) -> None:
         """Header tree and tip as of the last flush, then the blocks that were written after it."""
         index = self.index
-        rows = self._store.load_index()
         try:
-            index.restore(
-                (
-                    (hash_, row.header, row.status, row.file_number, row.data_pos, row.undo_pos, row.tx_count)
-                    for hash_, row in rows
-                ),
-                None if snapshot is None else (snapshot.block_hash, snapshot.chain_tx_count),
-            )
+            with collector.kept():
+                rows = self._store.load_index()
+                is_new = not rows
+                index.restore(rows, None if snapshot is None else (snapshot.block_hash, snapshot.chain_tx_count))
+                rows.clear()
             tip_hash = self._coin_store.tip
             tip = index.entries[tip_hash] if tip_hash is not None else None
             if snapshot is not None:
@@ -746,7 +739,7 @@ class Chainstate:
             index.set_tip(index.genesis)
             index.rebuild_candidates()
         if scan:
-            if not rows:  # whatever undo data are there, of Core's or of a database that is gone: nobody names them
+            if is_new:  # whatever undo data are there, of Core's or of a database that is gone: nobody names them
                 self.files.delete_undo()
             block_import.catch_up(self)  # with a new database too: block files may be there all the same
             self.store_genesis()
@@ -774,13 +767,8 @@ class Chainstate:
             store = getattr(self, name, None)
             if store is not None:
                 store.close()
+        collector.release()
         self._lock.release()
-
-
-def _index_record(entry: BlockIndexEntry) -> bytes:
-    return INDEX_RECORD.pack(
-        entry.raw, entry.height, entry.status, entry.tx_count, entry.file_number, entry.data_pos, entry.undo_pos
-    )
 
 
 def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:

@@ -19,6 +19,7 @@ from chain.params import NetworkParams
 from chain.primitives.header import BlockHeader
 from chain.primitives.target import work_from_nbits
 from chain.primitives.types import BlockHash, Work
+from chain.storage.layout import HEADER_SIZE, INDEX_FIELDS, INDEX_RECORD
 
 # How far a block has been checked (lowest three bits), what of it is on disk, and whether it failed. Core's values
 # (chain.h).
@@ -90,7 +91,18 @@ class BlockIndexEntry:
     sequence_id: int  #: order in which blocks became connectable; the lower wins among equal work
 
     def __init__(
-        self, hash_: BlockHash, raw: bytes, prev: BlockIndexEntry | None, chainwork: Work, time: int, nbits: int
+        self,
+        hash_: BlockHash,
+        raw: bytes,
+        prev: BlockIndexEntry | None,
+        chainwork: Work,
+        time: int,
+        nbits: int,
+        status: int = VALID_TREE,
+        tx_count: int = 0,
+        file_number: int = 0,
+        data_pos: int = 0,
+        undo_pos: int = 0,
     ) -> None:
         self.hash = hash_
         self.raw = raw
@@ -98,8 +110,12 @@ class BlockIndexEntry:
         self.chainwork = chainwork
         self.nbits = nbits
         self.time = time
-        self.status = VALID_TREE
-        self.file_number = self.data_pos = self.undo_pos = self.tx_count = self.chain_tx_count = 0
+        self.status = status
+        self.tx_count = tx_count
+        self.file_number = file_number
+        self.data_pos = data_pos
+        self.undo_pos = undo_pos
+        self.chain_tx_count = 0
         self.sequence_id = SEQUENCE_FROM_DISK
         self._median_time = -1
         if prev is None:
@@ -181,6 +197,12 @@ class BlockIndexEntry:
             self._median_time = times[len(times) // 2]
         return self._median_time
 
+    def packed(self) -> bytes:
+        """As it is stored (`chain.storage.layout.INDEX_RECORD`)."""
+        return INDEX_RECORD.pack(
+            self.raw, self.height, self.status, self.tx_count, self.file_number, self.data_pos, self.undo_pos
+        )
+
     def __repr__(self) -> str:
         return f"BlockIndexEntry({self.height}, {self.hash[::-1].hex()})"
 
@@ -232,13 +254,15 @@ class HeaderIndex:
 
     def _insert(self, hash_: BlockHash, raw: bytes, prev: BlockIndexEntry | None) -> BlockIndexEntry:
         time, nbits = _time_and_nbits(raw, 68)
-        known = self._work.get(nbits)
-        if known is None:
-            known = self._work[nbits] = (nbits, work_from_nbits(nbits))
-        work = known[1] if prev is None else Work(prev.chainwork + known[1])
-        entry = BlockIndexEntry(hash_, raw, prev, work, time, known[0])
+        nbits, block_work = self._work.get(nbits) or self._learn_work(nbits)
+        work = block_work if prev is None else Work(prev.chainwork + block_work)
+        entry = BlockIndexEntry(hash_, raw, prev, work, time, nbits)
         self.entries[hash_] = entry
         return entry
+
+    def _learn_work(self, nbits: int) -> tuple[int, Work]:
+        known = self._work[nbits] = (nbits, work_from_nbits(nbits))
+        return known
 
     def add(self, header: BlockHeader) -> BlockIndexEntry:
         """Enter a valid header whose parent is known (KeyError otherwise); the entry, also when it was there before."""
@@ -251,48 +275,62 @@ class HeaderIndex:
                 self.best_header = entry
         return entry
 
-    def restore(
-        self,
-        rows: Iterable[tuple[BlockHash, bytes, int, int, int, int, int]],
-        assumed: tuple[BlockHash, int] | None = None,
-    ) -> None:
-        """Fill the tree from disk: (hash, raw header, status, file_number, data_pos, undo_pos, tx_count), parents
-        before children.
+    def restore(self, rows: Iterable[tuple[BlockHash, bytes]], assumed: tuple[BlockHash, int] | None = None) -> None:
+        """Fill the tree from disk: (hash, INDEX_RECORD), parents before children.
 
         `assumed` is the block of a UTXO snapshot and the transactions up to it, which count as received.
         Does not hash the headers again. Sets chain_tx_count, the unlinked blocks, best_header and best_invalid; call
         finish_restore next. KeyError where a parent is missing.
         """
-        entries = self.entries
-        for hash_, raw, status, file_number, data_pos, undo_pos, tx_count in rows:
-            entry = entries.get(hash_)
-            if entry is None:
-                prev: BlockIndexEntry | None = entries[raw[4:36]]  # type: ignore[index]
-                entry = self._insert(hash_, raw, prev)
+        # A million rows are waited for at every start of a node: all that one needs is done here, in one pass.
+        entries, works, unlinked = self.entries, self._work, self._unlinked
+        unpack = INDEX_FIELDS.unpack
+        assumed_hash, assumed_tx_count = assumed or (None, 0)
+        best, worst = self.best_header, self.best_invalid
+        best_work = best.chainwork
+        prev, shared_nbits, block_work = self.genesis, -1, 0
+        for hash_, record in rows:
+            prev_hash, time, nbits, height, status, tx_count, file_number, data_pos, undo_pos = unpack(record)
+            if height:
+                if prev.hash != prev_hash:  # it is, but for forks
+                    prev = entries[prev_hash]
+                if prev.status & FAILED:
+                    status |= FAILED
+                if nbits != shared_nbits:
+                    shared_nbits, block_work = works.get(nbits) or self._learn_work(nbits)
+                entry = BlockIndexEntry(
+                    hash_,
+                    record[:HEADER_SIZE],
+                    prev,
+                    prev.chainwork + block_work,  # type: ignore[arg-type]
+                    time,
+                    shared_nbits,
+                    status,
+                    tx_count,
+                    file_number,
+                    data_pos,
+                    undo_pos,
+                )
+                entries[hash_] = entry
+                if tx_count:
+                    if prev.chain_tx_count:
+                        entry.chain_tx_count = prev.chain_tx_count + tx_count
+                    else:
+                        unlinked.setdefault(prev, []).append(entry)
             else:
-                prev = entry.prev
-            if prev is not None and prev.status & FAILED:
-                status |= FAILED
-            entry.status = status
-            entry.file_number = file_number
-            entry.data_pos = data_pos
-            entry.undo_pos = undo_pos
-            entry.tx_count = tx_count
-            if tx_count:
-                if prev is None:
-                    entry.chain_tx_count = tx_count
-                elif prev.chain_tx_count:
-                    entry.chain_tx_count = prev.chain_tx_count + tx_count
-                else:
-                    self._unlinked.setdefault(prev, []).append(entry)
-            if assumed is not None and hash_ == assumed[0]:
-                entry.chain_tx_count = entry.chain_tx_count or assumed[1]
+                entry = entries[hash_]  # genesis is there already, and nothing else has this height
+                entry.status, entry.tx_count, entry.chain_tx_count = status, tx_count, tx_count
+                entry.file_number, entry.data_pos, entry.undo_pos = file_number, data_pos, undo_pos
+            if hash_ == assumed_hash:
+                entry.chain_tx_count = entry.chain_tx_count or assumed_tx_count
                 self.assumed_base = entry
             if status & FAILED:
-                if self.best_invalid is None or entry.chainwork > self.best_invalid.chainwork:
-                    self.best_invalid = entry
-            elif entry.chainwork > self.best_header.chainwork:
-                self.best_header = entry
+                if worst is None or entry.chainwork > worst.chainwork:
+                    worst = entry
+            elif entry.chainwork > best_work:
+                best, best_work = entry, entry.chainwork
+            prev = entry
+        self.best_header, self.best_invalid = best, worst
 
     def finish_restore(self, tip: BlockIndexEntry | None) -> None:
         """Make `tip` the active tip after a restore; its chain wins ties against all else that came from disk."""

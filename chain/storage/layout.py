@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import NamedTuple
 
 FORMAT_VERSION = 1  #: raised when a layout below changes; an older or newer store is refused with one line
 
@@ -41,19 +40,13 @@ XOR_FILE = "xor.dat"
 LOCK_FILE = ".lock"
 
 POSITION = struct.Struct("<II")  #: number of the last block file, bytes of it in use
+HEADER_SIZE = 80
+#: One block of the header tree: header, height, status (chain.index), transactions (0 until the block itself was seen),
+#: file number, position of the block's first byte after magic and size, and the same of its undo data.
 INDEX_RECORD = struct.Struct("<80sIIIIII")
-
-
-class IndexRecord(NamedTuple):
-    """One block of the header tree as it is stored."""
-
-    header: bytes  # 80 bytes
-    height: int
-    status: int  # chain.index status bits
-    tx_count: int  # 0 until the block itself was seen
-    file_number: int
-    data_pos: int  # of the block's first byte, after magic and size
-    undo_pos: int  # of the undo data's first byte, after magic and size
+#: The same to read: of the header only the hash of the block before, the time and nbits; then all the rest.
+INDEX_FIELDS = struct.Struct("<4x32s32xII4xIIIIII")
+INDEX_HEIGHT = struct.Struct("<80xI20x")  #: the height alone
 
 
 def block_file(blocks_dir: Path, number: int) -> Path:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import lmdb
 
@@ -26,7 +27,7 @@ from chain.storage.layout import (
     COINS_DB,
     FORMAT_VERSION,
     INDEX_DB,
-    INDEX_RECORD,
+    INDEX_HEIGHT,
     KEY_FORMAT,
     KEY_HISTORICAL,
     KEY_NETWORK,
@@ -36,7 +37,6 @@ from chain.storage.layout import (
     KEY_TIP,
     META_DB,
     POSITION,
-    IndexRecord,
 )
 from chain.storage.mapped_pages import KEPT_LOOKUPS, MappedPages
 from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
@@ -198,21 +198,29 @@ class ChainStore:
             stat = txn.stat(self._coins)
         return int((stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"])
 
-    def load_index(self) -> list[tuple[BlockHash, IndexRecord]]:
-        """Every stored block of the header tree, by height: parents come before children."""
-        unpack = INDEX_RECORD.unpack
+    def load_index(self) -> list[tuple[BlockHash, bytes]]:
+        """(hash, INDEX_RECORD) of every stored block of the header tree, by height: parents come before children."""
+        height_of = INDEX_HEIGHT.unpack
         try:
             with self._env.begin(self._index) as txn, txn.cursor() as cursor:
-                rows = [
-                    (BlockHash(key), IndexRecord._make(unpack(value)))
-                    for key, value in cursor.iternext(keys=True, values=True)
-                ]
-        except (lmdb.Error, ValueError) as error:
+                rows = cast(list[tuple[BlockHash, bytes]], list(cursor.iternext(keys=True, values=True)))
+            # One slot for every height, and room for what else is there: a sort would take longer than the reading.
+            slots: list[tuple[BlockHash, bytes] | None] = [None] * len(rows)
+            others = []
+            for row in rows:
+                (height,) = height_of(row[1])
+                if height < len(slots) and slots[height] is None:
+                    slots[height] = row
+                else:
+                    others.append(row)
+        except (lmdb.Error, struct.error) as error:
             raise LocalFault(
                 f"The block index in {self.path} is damaged ({error}); start with --reindex to rebuild it"
             ) from error
-        rows.sort(key=lambda row: row[1].height)
-        return rows
+        ordered = [row for row in slots if row is not None]
+        if others:
+            ordered = sorted(ordered + others, key=lambda row: height_of(row[1]))
+        return ordered
 
     def commit(
         self,

@@ -18,6 +18,7 @@ from chain.index import (
 )
 from chain.params import BITCOIN, REGTEST
 from chain.primitives.header import BlockHeader
+from chain.storage.layout import INDEX_RECORD
 from tests.support.blocks import add_header, add_headers
 
 EASY, HARD = 0x207FFFFF, 0x203FFFFF  # HARD is twice the work
@@ -273,6 +274,7 @@ def test_a_tree_from_disk_is_the_tree_that_was_written(rng: random.Random) -> No
     for entry in list(index.entries.values())[1:]:
         if rng.random() < 0.9:
             index.received(entry, rng.randrange(1, 5))
+            entry.file_number, entry.data_pos, entry.undo_pos = (rng.randrange(1 << 32) for _ in range(3))
     best = index.best_candidate()
     assert best is not None
     index.set_tip(best)
@@ -280,15 +282,14 @@ def test_a_tree_from_disk_is_the_tree_that_was_written(rng: random.Random) -> No
     entries = sorted(index.entries.values(), key=lambda entry: entry.height)
     index.mark_failed(next(entry for entry in entries if entry.height > 1 and best.ancestor(entry.height) is not entry))
     copy = HeaderIndex(REGTEST)
-    copy.restore(
-        (entry.hash, entry.raw, entry.status, entry.file_number, entry.data_pos, entry.undo_pos, entry.tx_count)
-        for entry in entries
-    )
+    copy.restore((entry.hash, entry.packed()) for entry in entries)
     copy.finish_restore(copy.entries[best.hash])
     assert not copy.dirty
     for entry in entries:
         twin = copy.entries[entry.hash]
         for name in ("raw", "height", "chainwork", "time", "nbits", "status", "tx_count", "chain_tx_count"):
+            assert getattr(twin, name) == getattr(entry, name), name
+        for name in ("file_number", "data_pos", "undo_pos"):
             assert getattr(twin, name) == getattr(entry, name), name
     assert copy.best_header.chainwork == index.best_header.chainwork
     candidate = copy.best_candidate()
@@ -297,10 +298,11 @@ def test_a_tree_from_disk_is_the_tree_that_was_written(rng: random.Random) -> No
     assert [entry.hash for entry in copy.active] == [entry.hash for entry in index.active]
 
 
-def test_a_parent_missing_on_disk_is_noticed() -> None:
+@pytest.mark.parametrize("height", [0, 1])
+def test_a_parent_missing_on_disk_is_noticed(height: int) -> None:
     header = BlockHeader.build(1, bytes(32), bytes(32), 1, EASY, 1)
     with pytest.raises(KeyError):
-        HeaderIndex(REGTEST).restore([(header.hash, header.raw, VALID_TREE, 0, 0, 0, 0)])
+        HeaderIndex(REGTEST).restore([(header.hash, INDEX_RECORD.pack(header.raw, height, VALID_TREE, 0, 0, 0, 0))])
 
 
 def test_tips() -> None:
