@@ -12,18 +12,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from chain.params import network
+from tests.support.waiting import until
 
 START_TIMEOUT_S = 60.0
 STEP_TIMEOUT_S = 60.0
 PASSWORD = "correct horse battery staple"
-
-T = TypeVar("T")
 
 
 class CallError(Exception):
@@ -51,18 +49,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def until(what: str, condition: Callable[[], T | None], timeout_s: float = STEP_TIMEOUT_S) -> T:
-    """Ask again and again, for states that no RPC waits for; the first true answer."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
-        time.sleep(0.02)
 
 
 class Node:

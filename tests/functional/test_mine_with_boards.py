@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import pytest
 from chain.params import network
 from chain.script.addresses import encode_address
 from tests.functional.processes import Node, nodes, pickaxe
+from tests.support.emulator import emulator_process
 
 pytestmark = pytest.mark.functional
 
@@ -35,51 +32,27 @@ PAYOUT = encode_address(b"\x00\x14" + bytes(range(20)), network("dev").addresses
 )
 def test_blocks_from_an_emulated_board_are_accepted(emulated: list[str], tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
-    emulator = subprocess.Popen(
-        [sys.executable, "-m", "node.cli.main", "asic", "emulate", *emulated],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        with nodes(node):
-            node.start()
-            assert emulator.stdout is not None
-            advice = next(line for line in emulator.stdout if "--port" in line)  # it says how to mine on it
-            board = re.findall(r"--\S+ \S+", advice)
-            options = [part for option in board if "address" not in option for part in option.split()]
-            where = ["--network", "dev", "--address", PAYOUT, "--rpc-url", node.url, "--rpc-cookie", str(node.cookie)]
-            done = pickaxe("mine", *options, *where, "--blocks", "3", "--quiet")
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "mined 3 blocks" in done.stdout
-            assert "hardware errors 0" in done.stdout
-            assert node.call("getblockcount") == 3
-    finally:
-        emulator.send_signal(signal.SIGINT)
-        emulator.communicate(timeout=30)
+    with nodes(node), emulator_process(tmp_path, *emulated) as emulator:
+        node.start()
+        where = ["--network", "dev", "--address", PAYOUT, "--rpc-url", node.url, "--rpc-cookie", str(node.cookie)]
+        done = pickaxe("mine", *emulator.options, *where, "--blocks", "3", "--quiet")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "mined 3 blocks" in done.stdout
+        assert "hardware errors 0" in done.stdout
+        assert node.call("getblockcount") == 3
 
 
 def test_older_boards_are_named_and_judged(tmp_path: Path) -> None:
     link = tmp_path / "board"
-    emulator = subprocess.Popen(
-        [sys.executable, "-m", "node.cli.main", "asic", "emulate", "u3", "--zero-bits", "8", "--link", str(link)],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert emulator.stdout is not None
-        assert emulator.stdin is not None
-        assert "--board u3" in "".join(line for line in [emulator.stdout.readline(), emulator.stdout.readline()])
+    with emulator_process(tmp_path, "u3", "--zero-bits", "8", "--link", str(link)) as emulator:
+        assert emulator.option("--board") == "u3"
         named = pickaxe("asic", "info", str(link), "--board", "u3")
         assert named.returncode == 0, named.stderr
         assert named.stdout.startswith("AntMiner U3, 225 MHz")
         judged = pickaxe("asic", "test", str(link), "--board", "u3", "--seconds", "5", "--zero-bits", "8")
         assert judged.returncode == 0, judged.stdout + judged.stderr
         assert "self-test passed" in judged.stdout
-        emulator.stdin.write("wrong 0.5\n")
-        emulator.stdin.flush()
+        emulator.tell("wrong 0.5")
         judged = pickaxe("asic", "test", str(link), "--board", "u3", "--seconds", "5", "--zero-bits", "8")
         assert judged.returncode == 1
         assert "wrong nonces" in judged.stderr
@@ -87,9 +60,6 @@ def test_older_boards_are_named_and_judged(tmp_path: Path) -> None:
         assert other.returncode == 1
         assert "Error: " in other.stderr
         assert "to a reset" in other.stderr
-    finally:
-        emulator.send_signal(signal.SIGINT)
-        emulator.communicate(timeout=30)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chain.params import network
 from chain.script.addresses import encode_address
-from tests.functional.processes import Node, free_port, nodes, pickaxe, until
+from tests.functional.processes import Node, free_port, nodes, pickaxe
+from tests.support.emulator import emulator_process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 
@@ -160,58 +162,43 @@ def test_mined_blocks_are_the_same_number_everywhere(tmp_path: Path, node: Node)
 
 
 def test_cores_and_a_board_mine_together_and_the_board_tells_of_itself(tmp_path: Path, node: Node) -> None:
-    emulator = subprocess.Popen(
-        [sys.executable, "-m", "node.cli.main", "asic", "emulate", "bm1370", "--chips", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
     rig = None
     try:
-        assert emulator.stdout is not None
-        advice = next(line for line in emulator.stdout if "--port" in line)  # it says how to mine on it
-        port, zero_bits = (re.findall(rf"{option} (\S+)", advice)[0] for option in ("--port", "--zero-bits"))
-        rig = Rig(
-            tmp_path,
-            node,
-            *("--device", "cpu", "--device", "asic", "--port", port, "--zero-bits", zero_bits, "--watts", "asic0=18.5"),
-        )
-        running = rig
+        with emulator_process(tmp_path, "bm1370", "--chips", "2") as emulator:
+            board = ("--device", "cpu", *emulator.options, "--watts", "asic0=18.5")
+            rig = running = Rig(tmp_path, node, *board)
 
-        def board_runs() -> dict[str, Any] | None:
-            assert running.process.poll() is None, running.said()
-            if "cgminer API" not in running.said():
-                return None
-            devices = {device["name"]: device for device in running.status()["devices"]}
-            board = devices["asic0"]
-            alive = [chip["alive"] for chip in (board["details"] or {}).get("chips", ())]
-            return board if alive == [True, True] else None  # it finds nothing: the core is first every time
+            def board_runs() -> dict[str, Any] | None:
+                assert running.process.poll() is None, running.said()
+                if "cgminer API" not in running.said():
+                    return None
+                devices = {device["name"]: device for device in running.status()["devices"]}
+                board = devices["asic0"]
+                alive = [chip["alive"] for chip in (board["details"] or {}).get("chips", ())]
+                return board if alive == [True, True] else None  # it finds nothing: the core is first every time
 
-        until("the board is up", board_runs, 120.0)
-        answer = rig.ask_json("devs+config+stats")
-        assert answer["devs"][0]["STATUS"][0]["Msg"] == "1 ASC(s) - 1 PGA(s)"
-        assert [device["Name"] for device in answer["devs"][0]["DEVS"]] == ["ASC", "CPU"]
-        assert answer["config"][0]["CONFIG"][0]["Device Code"] == "ASC CPU "
-        stats = answer["stats"][0]["STATS"][0]
-        assert (stats["ID"], stats["Chips"]) == ("ASC0", 2)
-        assert stats["Frequency"] > 0
-        chips = [
-            (sample.labels["state"], sample.value)
-            for family in text_string_to_metric_families(rig.get("/metrics"))
-            for sample in family.samples
-            if sample.name == "pickaxe_device_chips"
-        ]
-        assert chips == [("alive", 2.0), ("dead", 0.0)]
-        power = {tuple(entry["devices"]): entry for entry in rig.status()["energy"]["power"]}
-        assert power[("asic0",)]["source"] == "given"
-        rig.end()
+            until("the board is up", board_runs, 120.0)
+            answer = rig.ask_json("devs+config+stats")
+            assert answer["devs"][0]["STATUS"][0]["Msg"] == "1 ASC(s) - 1 PGA(s)"
+            assert [device["Name"] for device in answer["devs"][0]["DEVS"]] == ["ASC", "CPU"]
+            assert answer["config"][0]["CONFIG"][0]["Device Code"] == "ASC CPU "
+            stats = answer["stats"][0]["STATS"][0]
+            assert (stats["ID"], stats["Chips"]) == ("ASC0", 2)
+            assert stats["Frequency"] > 0
+            chips = [
+                (sample.labels["state"], sample.value)
+                for family in text_string_to_metric_families(rig.get("/metrics"))
+                for sample in family.samples
+                if sample.name == "pickaxe_device_chips"
+            ]
+            assert chips == [("alive", 2.0), ("dead", 0.0)]
+            power = {tuple(entry["devices"]): entry for entry in rig.status()["energy"]["power"]}
+            assert power[("asic0",)]["source"] == "given"
+            rig.end()
     finally:
         if rig is not None:
             rig.process.kill()
             rig.process.wait()
-        emulator.send_signal(signal.SIGINT)
-        emulator.communicate(timeout=30)
 
 
 def test_a_farm_tool_with_permission_pauses_restarts_and_ends_it(tmp_path: Path, node: Node) -> None:

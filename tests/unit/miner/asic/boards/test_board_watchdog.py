@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,9 @@ from miner.asic.boards.power import BoardFault
 from miner.asic.emulator.bitaxe import EmulatedBitaxe, ReplyFraming
 from miner.asic.emulator.pty_port import PtyPort
 from miner.asic.transport import PortError, SerialPort
+from tests.support.waiting import until
 
-BOUND_S = 30.0
 TIMING = Timing(poll_s=0.05, configure_s=0.01, voltage_s=0.02, reset_s=0.01, diode_s=0.1, reply_s=1.0)
-
-
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND_S
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Echo:
@@ -80,16 +73,16 @@ def test_it_acts_when_its_input_ends(echo: Echo, capfd: pytest.CaptureFixture[st
 
 
 def test_it_acts_when_the_miner_is_silent(echo: Echo, capfd: pytest.CaptureFixture[str]) -> None:
-    dog = Watchdog(silence_s=0.5)
+    dog = Watchdog(silence_s=2.0)
     dog.arm(echo.plan())
-    for _ in range(8):
+    for _ in range(24):
         time.sleep(0.1)
         assert dog.beat()
     assert echo.heard == 0, "while it hears, it waits"
-    until(lambda: echo.heard > 0)
-    until(lambda: not dog.alive)
+    until("it acts", lambda: echo.heard > 0)
+    until("it has ended", lambda: not dog.alive)
     assert not dog.beat()
-    assert "has not been heard of for 0.5 s" in capfd.readouterr().err
+    assert "has not been heard of for 2 s" in capfd.readouterr().err
     dog.dismiss()
 
 
@@ -127,7 +120,7 @@ def test_a_modem_line_that_does_not_exist_is_no_success(echo: Echo, capfd: pytes
     dog = Watchdog()
     dog.arm(echo.plan(steps=[Step(b"PING", wait_s=0.05), Step(line="dtr")], unsure="its voltage stays"))
     dog.release()
-    assert echo.heard >= 1
+    until("it has acted", lambda: echo.heard >= 1)
     assert "NOT CONTROLLABLE" in capfd.readouterr().err
 
 
@@ -175,8 +168,8 @@ def test_a_hanging_miner_finds_its_board_switched_off(capfd: pytest.CaptureFixtu
         port = SerialPort(board.port, 115_200)
         power.power_up(port)
         with power._lock:  # what supervises hangs
-            until(lambda: not board.core_on and not board.reset_high)
-        until(lambda: power.sensors().fault is not None)
+            until("the board is off", lambda: not board.core_on and not board.reset_high)
+        until("the fault is known", lambda: power.sensors().fault is not None)
         with pytest.raises(
             BoardFault, match=r"(its watchdog process has ended|voltage went off by itself); the board is off"
         ):
