@@ -115,6 +115,8 @@ def _joined(command: str, parameter: str | None, is_json: bool) -> Request:
     if "+" not in command:
         return Request(is_json, (command,), parameter)
     commands = tuple(dict.fromkeys(part for part in command.split("+") if part))
+    if not commands:
+        return Request(is_json, error=Message.INVALID_COMMAND)
     return Request(is_json, commands, None, joined=True)
 
 

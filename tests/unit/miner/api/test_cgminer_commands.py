@@ -384,6 +384,11 @@ def test_text_is_escaped_so_that_it_can_be_taken_apart() -> None:
     assert re.sub(r"\\(.)", r"\1", fields["User"]) == "a,b|c=d\\e"
 
 
+def test_a_join_of_nothing_is_an_invalid_command() -> None:
+    assert ask("+") == ask("nonsense") == "STATUS=E,When=1700000100,Code=14,Msg=Invalid command|"
+    assert code_of("++") == code_of("nonsense") == ("E", 14, "Invalid command")
+
+
 def test_any_bytes_get_an_answer(rng: random.Random) -> None:
     names = [*COMMANDS, "{", '{"command":', "+", "|", ",", "0", "\\", '"', "}", "parameter", "\xff"]
     for _ in range(2000):
@@ -391,7 +396,11 @@ def test_any_bytes_get_an_answer(rng: random.Random) -> None:
         is_complete(request)
         answer = ask(request, write=rng.random() < 0.5)
         if request.startswith(b"{"):
-            json.loads(answer)
+            parsed = json.loads(answer)
+            joined = [reply for command, replies in parsed.items() if command in COMMANDS for reply in replies]
+            assert all("STATUS" in reply for reply in joined or [parsed]), answer
+        else:
+            assert re.match(r"(CMD=[^|]*\|)?(STATUS=|RESTART|BYE)", answer), answer
 
 
 def test_when_a_request_is_whole() -> None:
