@@ -97,7 +97,7 @@ def check_range(device: HashDevice, job: HashJob, start: int, count: int) -> Non
     assert must <= set(got) <= may
 
 
-def solved_header_is_found(device: HashDevice, header: bytes) -> None:
+def check_solved_header(device: HashDevice, header: bytes) -> None:
     version, nonce = int.from_bytes(header[:4], "little"), int.from_bytes(header[76:], "little")
     target = target_from_nbits(int.from_bytes(header[72:76], "little"))
     assert target is not None
@@ -116,7 +116,7 @@ def solved_header_is_found(device: HashDevice, header: bytes) -> None:
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_finds_each_genesis_block(device: HashDevice, network: str) -> None:
-    solved_header_is_found(device, NETWORKS[network].genesis.header.raw)
+    check_solved_header(device, NETWORKS[network].genesis.header.raw)
 
 
 def test_finds_mainnet_blocks_1_to_255(device: HashDevice, vectors: Path) -> None:
@@ -124,7 +124,7 @@ def test_finds_mainnet_blocks_1_to_255(device: HashDevice, vectors: Path) -> Non
     position, blocks = 0, 0
     while position < len(data):
         size = int.from_bytes(data[position + 4 : position + 8], "little")
-        solved_header_is_found(device, data[position + 8 : position + 88])
+        check_solved_header(device, data[position + 8 : position + 88])
         position += 8 + size
         blocks += 1
     assert blocks == 255

@@ -11,7 +11,7 @@ from tests.support.index_chain import catch_up, check_all, grow, open_all, reorg
 from tests.support.regtest import RegtestNode
 
 
-def _story(tmp_path: Path, rng: random.Random, steps: int) -> None:
+def check_story(tmp_path: Path, rng: random.Random, steps: int) -> None:
     with RegtestNode(tmp_path) as node:
         grow(node, rng, 102)
         indexes = open_all(node.chain)
@@ -47,10 +47,10 @@ def _story(tmp_path: Path, rng: random.Random, steps: int) -> None:
 
 
 def test_indexes_equal_recomputation(tmp_path: Path, rng: random.Random) -> None:
-    _story(tmp_path, rng, 25)
+    check_story(tmp_path, rng, 25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(20))
 def test_indexes_equal_recomputation_at_length(tmp_path: Path, rng: random.Random, number: int) -> None:
-    _story(tmp_path, rng, 120)
+    check_story(tmp_path, rng, 120)

@@ -161,6 +161,9 @@ def test_other_whole_blocks_pass_what_needs_no_coins(vectors: Path, name: str) -
     index.genesis.height = int(name[5:]) - 1
     index.genesis._median_time = block.header.time - 3600
     contextual_check_block(block, index.genesis, BITCOIN)
+    index.genesis.height += 1
+    with pytest.raises(ConsensusError, match="bad-cb-height"):
+        contextual_check_block(block, index.genesis, BITCOIN)
 
 
 @pytest.mark.parametrize(("name", "height"), REAL)

@@ -69,6 +69,8 @@ def test_a_chain_can_grow_on_it(tmp_path: Path) -> None:
     block = make_block(index.genesis, params, [coinbase(1)])
     check_block(block, params)
     contextual_check_block(block, index.genesis, params)
+    assert index.add(block.header).height == 1
+    assert index.best_header.chainwork == 2 * index.genesis.chainwork
 
 
 def test_two_names_hardly_share_magic_and_port(tmp_path: Path) -> None:

@@ -82,10 +82,19 @@ def test_only_the_device_thread_is_lowered() -> None:
     assert own[0] != os.SCHED_IDLE
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling classes of Linux")
 def test_lowering_twice_is_fine() -> None:
-    thread = threading.Thread(target=lambda: (lowest_priority(), lowest_priority()))
+    found: list[tuple[int, int]] = []
+
+    def run() -> None:
+        for _ in range(2):
+            lowest_priority()
+            found.append((os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
+    assert found == [(os.SCHED_IDLE, 19)] * 2
 
 
 def test_what_others_do_counts_and_our_own_work_does_not() -> None:

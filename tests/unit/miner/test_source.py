@@ -83,6 +83,11 @@ def solve(job: Job) -> Share:
         nonce += 1
 
 
+def mined(job: Job) -> Block:
+    share = solve(job)
+    return Block.parse(solved_block(job, share.unit.extranonce2, share.header))
+
+
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getblocktemplate, "_BACKOFF_S", (0.01, 0.02))
@@ -108,7 +113,7 @@ def test_long_poll_brings_another_miners_block() -> None:
         first = await harness.job()
         await harness.calls(node, "getblocktemplate", 2)
         share = solve(first)
-        node.extend(Block.parse(solved_block(first, share.unit.extranonce2, share.header)))
+        node.extend(mined(first))
         second = await harness.job()
         assert (first.height, second.height) == (1, 2)
         late = await harness.source.submit(share)
@@ -128,11 +133,14 @@ def test_refusals_carry_the_nodes_reason() -> None:
 
 def test_a_node_that_restarts_is_found_again() -> None:
     async def scenario(harness: Harness, node: TemplateNode) -> None:
-        await harness.job()
+        first = await harness.job()
         await node.stop()
         await harness.message("trying again")
+        node.extend(mined(first))
         await node.start()
-        await harness.job()
+        while (job := await harness.job()).height < 2:
+            pass
+        assert job.prev_hash == node.tip_hash
 
     play(scenario)
 
@@ -157,6 +165,7 @@ def test_a_bad_template_is_reported_and_the_next_good_one_taken() -> None:
 def test_something_that_is_no_node_is_reported(answer: bytes) -> None:
     async def scenario(harness: Harness, node: TemplateNode) -> None:
         await harness.message("not as a node does")
+        assert harness.jobs.empty()
 
     play(scenario, TemplateNode(raw_answer=answer))
 
@@ -164,8 +173,9 @@ def test_something_that_is_no_node_is_reported(answer: bytes) -> None:
 def test_a_node_that_is_still_loading_is_waited_for() -> None:
     async def scenario(harness: Harness, node: TemplateNode) -> None:
         await harness.message("Loading block index")
+        assert harness.jobs.empty()
         node.errors.clear()
-        await harness.job()
+        assert (await harness.job()).prev_hash == node.tip_hash
 
     play(scenario, TemplateNode(errors={"getblocktemplate": (-28, "Loading block index…")}))
 

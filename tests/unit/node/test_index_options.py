@@ -36,7 +36,8 @@ def test_refused(values: dict[str, Any], message: str) -> None:
 
 
 def test_allowed_with_pruning() -> None:
-    build({"prune_mib": 550, "block_filter_index": "basic", "coin_stats_index": True})
+    config = build({"prune_mib": 550, "block_filter_index": "basic", "coin_stats_index": True})
+    assert (config.prune_mib, config.block_filter_index, config.coin_stats_index) == (550, "basic", True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -188,10 +189,13 @@ def test_connection_types_have_their_limits() -> None:
     asyncio.run(main())
 
 
-def test_a_connection_to_oneself_is_noticed() -> None:
+def test_a_connection_to_oneself_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
     async def main() -> None:
         async with running(FakeNode()) as a:
             await a.add_node(target(a), "onetry")
+            await until(lambda: "connected to self at" in caplog.text)
             await until(lambda: not a.engine.peers)
 
     asyncio.run(main())

@@ -75,7 +75,10 @@ def test_wrong_password(tmp_path: Path) -> None:
 def test_equivalent_unicode_passwords_are_one(tmp_path: Path) -> None:
     path = tmp_path / "w.sqlite"
     make(path, "pässword").close()
-    WalletStore.open(path, "pa\u0308ssword").close()
+    with WalletStore.open(path, "pa\u0308ssword") as store:
+        assert store.sealed("secret") == {"words": WORDS}
+    with pytest.raises(WrongPassword):
+        WalletStore.open(path, "password")
 
 
 def test_change_password(tmp_path: Path) -> None:

@@ -45,16 +45,19 @@ def tx(
     return Transaction.build(version, ins, [TxOut(Amount(value), script) for value in values], locktime)
 
 
-def reason(transaction: Transaction) -> str:
-    with pytest.raises(ConsensusError) as caught:
+def reason(transaction: Transaction) -> str | None:
+    """Why it is refused; None if it passes."""
+    try:
         check_transaction(transaction)
-    return str(caught.value)
+    except ConsensusError as error:
+        return str(error)
+    return None
 
 
 def test_a_plain_transaction_passes() -> None:
-    check_transaction(tx())
-    check_transaction(tx([0, MAX_MONEY]))
-    check_transaction(tx([1], [TxIn(outpoint(1)), TxIn(outpoint(2))]))
+    assert reason(tx()) is None
+    assert reason(tx([0, MAX_MONEY])) is None
+    assert reason(tx([1], [TxIn(outpoint(1)), TxIn(outpoint(2))])) is None
 
 
 def test_each_fault_has_cores_reason() -> None:
@@ -78,14 +81,14 @@ def test_values_fail_in_their_order() -> None:
 def test_size_limit_is_on_the_bytes_without_witness() -> None:
     base = tx(script=b"").base_size
     exact = 1_000_000 - base - 4  # the script's length takes five bytes instead of one
-    check_transaction(tx(script=bytes(exact)))
+    assert reason(tx(script=bytes(exact))) is None
     assert reason(tx(script=bytes(exact + 1))) == "bad-txns-oversize"
-    check_transaction(tx(inputs=[TxIn(outpoint(1), b"", FINAL, (bytes(1_100_000),))]))
+    assert reason(tx(inputs=[TxIn(outpoint(1), b"", FINAL, (bytes(1_100_000),))])) is None
 
 
 @pytest.mark.parametrize("size", [2, 3, 99, 100])
 def test_coinbase_script_sizes(size: int) -> None:
-    check_transaction(tx(inputs=[TxIn(NULL_OUTPOINT, bytes(size))]))
+    assert reason(tx(inputs=[TxIn(NULL_OUTPOINT, bytes(size))])) is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 101, 5_000])
@@ -94,7 +97,7 @@ def test_coinbase_script_sizes_refused(size: int) -> None:
 
 
 def test_a_null_hash_with_another_index_is_no_coinbase() -> None:
-    check_transaction(tx(inputs=[TxIn(make_outpoint(bytes(32), 0)), TxIn(make_outpoint(bytes(32), 1))]))
+    assert reason(tx(inputs=[TxIn(make_outpoint(bytes(32), 0)), TxIn(make_outpoint(bytes(32), 1))])) is None
 
 
 def test_finality() -> None:

@@ -197,6 +197,7 @@ def test_an_index_that_is_full_on_a_dropped_branch_goes_on(
         node.mine(7, extra=b"other")
         node.chain.flush()
         catch_up(indexes)
+        assert [index.height for index in indexes] == [7] * 4
         check_all(indexes)
         indexes.close()
 

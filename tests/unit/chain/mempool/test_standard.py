@@ -35,6 +35,16 @@ def with_policy(node: RegtestNode, **changes: object) -> Mempool:
     return Mempool(node.chain, replace(MempoolPolicy(), **changes), node.now)  # type: ignore[arg-type]
 
 
+def check_accepted(pool: Mempool, tx: Transaction, fee: int) -> None:
+    """It gets in, and is there as what it is."""
+    result = pool.accept(tx)
+    assert (result.txid, result.fee, result.weight) == (tx.txid, fee, tx.weight)
+    entry = pool.get(tx.txid)
+    assert entry is not None
+    assert (entry.tx.raw, entry.fee) == (tx.raw, fee)
+    assert result.vsize == entry.vsize == (max(tx.weight, 20 * entry.sigop_cost) + 3) // 4
+
+
 @pytest.mark.parametrize("version", [0, 4, 0xFFFFFFFF])
 def test_version(node: RegtestNode, version: int) -> None:
     assert why(node.mempool, pay(node, [], version=version)) == "version"
@@ -51,7 +61,7 @@ def test_weight_at_and_over_the_limit(node: RegtestNode) -> None:
     too_big = pay(node, [out(0, nulldata(b"x" * (80_001 + (400_000 - empty.weight) // 4)))])
     assert fitting.weight <= 400_000 < too_big.weight
     assert why(node.mempool, too_big) == "tx-size"
-    node.mempool.accept(fitting)
+    check_accepted(node.mempool, fitting, 100_000)
 
 
 def test_scriptsig_size(node: RegtestNode) -> None:
@@ -97,20 +107,20 @@ def test_scriptpubkey(node: RegtestNode, script: bytes) -> None:
     ids=lambda script: script.hex()[:12],
 )
 def test_standard_scripts(node: RegtestNode, script: bytes) -> None:
-    node.mempool.accept(pay(node, [out(100_000, script)]))
+    check_accepted(node.mempool, pay(node, [out(100_000, script)]), 100_000)
 
 
 def test_bare_multisig_can_be_switched_off(node: RegtestNode) -> None:
     tx = pay(node, [out(100_000, multisig(1, [KEY]))])
     assert why(with_policy(node, permit_bare_multisig=False), tx) == "bare-multisig"
-    node.mempool.accept(tx)
+    check_accepted(node.mempool, tx, 100_000)
 
 
 def test_datacarrier_limit_is_shared_by_all_outputs(node: RegtestNode) -> None:
     pool = with_policy(node, max_datacarrier_bytes=83)
     assert why(pool, pay(node, [out(0, nulldata(b"x" * 81))])) == "datacarrier"
     assert why(pool, pay(node, [out(0, nulldata(b"x" * 40)), out(0, nulldata(b"x" * 40))])) == "datacarrier"
-    pool.accept(pay(node, [out(0, nulldata(b"x" * 40)), out(0, nulldata(b"x" * 39))]))
+    check_accepted(pool, pay(node, [out(0, nulldata(b"x" * 40)), out(0, nulldata(b"x" * 39))]), 100_000)
 
 
 def test_datacarrier_can_be_switched_off(node: RegtestNode) -> None:
@@ -138,7 +148,7 @@ def test_dust_thresholds(script: bytes, threshold: int) -> None:
 def test_two_dust_outputs_are_nonstandard(node: RegtestNode) -> None:
     script = p2wpkh(bytes(20))
     assert why(node.mempool, pay(node, [out(293, script)] * 2)) == "dust"
-    node.mempool.accept(pay(node, [out(294, script)] * 2))
+    check_accepted(node.mempool, pay(node, [out(294, script)] * 2), 100_000)
 
 
 def test_one_dust_output_must_pay_no_fee(node: RegtestNode) -> None:
@@ -163,12 +173,12 @@ def test_tx_size_small(node: RegtestNode) -> None:
     assert tiny.base_size == 64
     pool = with_policy(node, require_standard=False)
     assert why(pool, tiny) == "tx-size-small"
-    pool.accept(small)
+    check_accepted(pool, small, 10_000)
 
 
 def test_nothing_but_size_is_asked_without_standardness(node: RegtestNode) -> None:
     pool = with_policy(node, require_standard=False)
-    pool.accept(pay(node, [out(1, b"\x76"), out(0, nulldata(b"x" * 100_500))], version=77))
+    check_accepted(pool, pay(node, [out(1, b"\x76"), out(0, nulldata(b"x" * 100_500))], version=77), 100_000)
 
 
 def test_spending_an_unknown_script(node: RegtestNode) -> None:
@@ -206,7 +216,7 @@ def test_p2sh_sigops(node: RegtestNode) -> None:
         if expected:
             assert why(node.mempool, tx) == expected
         else:
-            node.mempool.accept(tx)
+            check_accepted(node.mempool, tx, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +301,7 @@ def test_nonstandard_witness(node: RegtestNode, lock: Lock) -> None:
 def test_standard_witness_at_the_limits(node: RegtestNode, lock: Lock) -> None:
     fund = node.transfer(node.mature()[:1], 100_000, extra=[out(100_000, lock.script)])
     node.mine_transactions([fund])
-    node.mempool.accept(spend([node.output(fund, 0, lock)], [out(90_000, OWNER.script)]))
+    check_accepted(node.mempool, spend([node.output(fund, 0, lock)], [out(90_000, OWNER.script)]), 10_000)
 
 
 def test_too_many_sigops(node: RegtestNode) -> None:
@@ -319,5 +329,12 @@ def test_missing_witness_is_told_apart(node: RegtestNode) -> None:
 
 
 def test_form_is_checked_without_coins() -> None:
-    tx = Transaction.build(2, [TxIn(b"\1" * 36)], [out(1000, OWNER.script)], 0)  # type: ignore[arg-type]
-    check_standard(tx, MempoolPolicy())
+    def form(version: int, value: int) -> str | None:
+        inputs = [TxIn(b"\1" * 36)]  # type: ignore[arg-type]
+        try:
+            check_standard(Transaction.build(version, inputs, [out(value, OWNER.script)] * 2, 0), MempoolPolicy())
+        except PolicyError as error:
+            return error.reason
+        return None
+
+    assert [form(2, 1000), form(4, 1000), form(2, 1)] == [None, "version", "dust"]

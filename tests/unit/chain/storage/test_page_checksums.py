@@ -203,3 +203,7 @@ def test_the_file_of_sums_does_not_grow_for_ever(
 def test_another_format_is_left_to_lmdb(tmp_path: Path) -> None:
     (tmp_path / DATA_FILE).write_bytes(b"not LMDB" * 2000)
     checksums(tmp_path).verify()
+    assert (tmp_path / DATA_FILE).read_bytes() == b"not LMDB" * 2000
+    assert not (tmp_path / SUMS_FILE).exists()
+    with pytest.raises(lmdb.InvalidError):
+        lmdb.open(str(tmp_path))

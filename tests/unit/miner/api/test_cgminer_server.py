@@ -18,7 +18,11 @@ from tests.support.miner_status import RecordingControl, status
 TIMEOUT_S = 20
 
 
-def serve(scenario: Callable[[int], Awaitable[None]], access: ApiAccess | None = None) -> None:
+def serve(
+    scenario: Callable[[int], Awaitable[None]],
+    access: ApiAccess | None = None,
+    after: Callable[[], Awaitable[None]] | None = None,
+) -> None:
     async def run() -> None:
         bound = bind("127.0.0.1", 0, "the API", "--api")
         port = bound.getsockname()[1]
@@ -27,7 +31,9 @@ def serve(scenario: Callable[[int], Awaitable[None]], access: ApiAccess | None =
         try:
             await asyncio.wait_for(scenario(port), TIMEOUT_S)
         finally:
-            await server.close()
+            await asyncio.wait_for(server.close(), TIMEOUT_S)
+        if after is not None:
+            await after()
 
     asyncio.run(run())
 
@@ -96,22 +102,30 @@ def test_the_slow_are_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_so_many_at_once() -> None:
     async def scenario(port: int) -> None:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
-        await asyncio.sleep(0.1)
         assert await talk(port, b"version\n") == b""
         for _, writer in idle:
             writer.close()
-        await asyncio.sleep(0.1)
-        assert b"Code=22" in await talk(port, b"version")
+        while b"Code=22" not in await talk(port, b"version"):  # until it has seen them go
+            pass
 
     serve(scenario)
 
 
 def test_open_connections_do_not_hold_up_the_end() -> None:
-    async def scenario(port: int) -> None:
-        await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.sleep(0.05)
+    open_ones: list[tuple[int, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    serve(scenario)
+    async def scenario(port: int) -> None:
+        open_ones.append((port, *await asyncio.open_connection("127.0.0.1", port)))
+        assert b"Code=22" in await talk(port, b"version")  # so the one before has been taken, too
+
+    async def after() -> None:
+        [(port, reader, writer)] = open_ones
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_S) == b""
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    serve(scenario, after=after)
 
 
 def test_who_may_ask() -> None:

@@ -277,6 +277,9 @@ def test_a_chain_that_falls_silent_is_started_again(rng: random.Random) -> None:
     simulation.until(lambda: len(simulation.of_type(ChainUp)) == 2, 10)
     good = simulation.driver.totals[Outcome.GOOD]
     simulation.until(lambda: simulation.driver.totals[Outcome.GOOD] > good + 10, 5)
+    assert simulation.driver.restarts == len(simulation.of_type(ChainDown)) == 1
+    assert simulation.driver.chips == 2
+    assert simulation.driver.totals[Outcome.WRONG] == 0
 
 
 def test_a_lost_ticket_mask_is_written_again(rng: random.Random) -> None:
@@ -314,6 +317,8 @@ def test_lost_host_bytes_do_not_stop_the_chain(rng: random.Random) -> None:
     simulation.driver.set_work(chain_job(rng), simulation.now)
     good = simulation.driver.totals[Outcome.GOOD]
     simulation.until(lambda: simulation.driver.totals[Outcome.GOOD] > good + 10, 10)
+    assert simulation.driver.state is State.RUNNING
+    assert simulation.chain.bad_host_frames > 0, "some were lost"
 
 
 def test_overheating_stops_the_chips(rng: random.Random) -> None:

@@ -476,7 +476,8 @@ def test_garbage_never_raises(data: st.DataObject) -> None:
             | st.fixed_dictionaries({"id": st.integers(1, 5), "result": _JSON, "error": _JSON})
             | _JSON
         )
-        wire.client.receive_data(json.dumps(message).encode() + b"\n" + data.draw(st.binary(max_size=20)))
-        wire.client.check_timeouts()
+        piece = json.dumps(message).encode() + b"\n" + data.draw(st.binary(max_size=20))
+        for event in (*wire.client.receive_data(piece), *wire.client.check_timeouts()):
+            assert isinstance(event, Event)
         for line in wire.client.data_to_send().splitlines():
-            json.loads(line)
+            assert isinstance(json.loads(line), dict)

@@ -458,6 +458,8 @@ def test_another_port_of_the_same_host_is_followed() -> None:
 
     async def scenario(harness: Harness) -> None:
         await harness.until(lambda: harness.source.pool == f"127.0.0.1:{target.port}")
+        assert (await harness.source.submit(share_of(await last_job(harness)))).accepted
+        assert len(target.pool.accepted) == 1
 
     play(lambda: Harness(origin.url), scenario, origin, target)
 
@@ -472,6 +474,8 @@ def test_nobody_waits_for_a_pool_while_another_has_work() -> None:
 
     async def scenario(harness: Harness) -> None:
         await harness.until(lambda: harness.source.pool == f"127.0.0.1:{spare.port}")
+        assert (await harness.source.submit(share_of(await last_job(harness)))).accepted
+        assert (len(first.pool.accepted), len(spare.pool.accepted)) == (0, 1)
 
     play(lambda: Harness(first.url, spare.url), scenario, first, spare)
 

@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -31,7 +31,7 @@ from miner.work.stratum.client import (
     Unsent,
 )
 from miner.work.stratum_v2.client import SHARE_PATIENCE_S, ChannelWork, StratumV2Client
-from miner.work.stratum_v2.messages import parse
+from miner.work.stratum_v2.messages import Message, parse
 from miner.work.stratum_v2.noise import ANSWER_SIZE, Cipher, Initiator, NoiseError
 from miner.work.stratum_v2.wire import MAX_PAYLOAD, BadMessage, Frame, FrameDecoder, encode_frame
 from tests.support.stratum_server import USER, example_job
@@ -431,13 +431,18 @@ def test_frames_are_damaged_replayed_or_reordered_in_vain(rng: random.Random) ->
 
 
 def test_every_truncation_of_every_message_is_refused_or_means_nothing(rng: random.Random) -> None:
+    understood = set()
     for kind in range(256):
         payload = rng.randbytes(400)
         for length in (*range(80), 399):
             try:
-                parse(kind, payload[:length])
+                message = parse(kind, payload[:length])
             except BadMessage:
+                understood.add(kind)
                 continue
+            assert message is None or isinstance(message, Message)
+            assert (message is None) == (kind not in understood), "what can be too short is a message when it is not"
+    assert len(understood) == len(get_args(Message)) + 1  # both kinds of channel open with the same
 
 
 def test_whatever_a_pool_sends_is_answered_with_events(rng: random.Random) -> None:
@@ -450,8 +455,8 @@ def test_whatever_a_pool_sends_is_answered_with_events(rng: random.Random) -> No
             if rng.random() < 0.7:
                 payload[:4] = struct.pack("<I", 5)
             link.server.send(kind, bytes(payload))
-        link.run()
-        link.client.check_timeouts()
+        for event in (*link.run(), *link.client.check_timeouts()):
+            assert isinstance(event, Event)
 
 
 def test_the_ephemeral_key_is_another_one_every_time() -> None:

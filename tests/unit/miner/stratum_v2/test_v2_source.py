@@ -117,7 +117,8 @@ def test_a_silent_pool_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario(harness: Harness) -> None:
         await harness.message("did not answer the handshake")
-        await harness.job()
+        assert (await harness.source.submit(share_of(await harness.job()))).accepted
+        assert len(good.pool.accepted) == 1
 
     play(lambda: Harness(bad.url, good.url), scenario, bad, good)
 

@@ -132,10 +132,13 @@ def test_ids_go_round_and_leave_out_the_one_of_unparsable_requests() -> None:
 
 def test_noise_never_breaks_it(rng: random.Random) -> None:
     for _ in range(300):
-        codec, _ = codec_for(rng.choice(list(Framing)), raw.i2c_read(0x4C, rng.randint(1, 8)))
+        framing, size = rng.choice(list(Framing)), rng.randint(1, 8)
+        codec, _ = codec_for(framing, raw.i2c_read(0x4C, size))
         for _ in range(5):
-            codec.receive_data(rng.randbytes(rng.randint(0, 20)))
-            codec.quiet()
+            for reply in (codec.receive_data(rng.randbytes(rng.randint(0, 20))), codec.quiet()):
+                assert reply is None or isinstance(reply, Reply)
+        request_id, data = codec.begin(raw.i2c_read(0x4C, size))[2], rng.randbytes(size)
+        assert codec.receive_data(raw.encode_reply(framing, request_id, data)) == Reply(data), "understood as before"
 
 
 def test_requests_have_a_largest_size() -> None:
