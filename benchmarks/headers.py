@@ -123,7 +123,7 @@ def main() -> None:
     tracemalloc.start()
     again = restore(stored)
     used = tracemalloc.get_traced_memory()[0]
-    print(f"memory of the tree: {used / len(again):.0f} bytes a header besides its hash and its 80 bytes")
+    print(f"memory of the tree: {used / len(again):.0f} bytes a header, its 80 bytes among them, besides its hash")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from node.rpc.context import RpcContext
 from node.rpc.mempool import MEMPOOL_FILE
 from node.rpc.server import IPNetwork, RpcServer
 from node.rpc.table import MODULES
+from node.warm_up import WarmUp
 from p2p.manager import PeerManager
 
 log = logging.getLogger("pickaxe.node")
@@ -318,6 +319,7 @@ class Node:
                     group.create_task(self._maintain(), name="maintenance"),
                     group.create_task(self._keep_indexes(), name="indexes"),
                     group.create_task(self._validate_snapshot(), name="snapshot validation"),
+                    group.create_task(WarmUp().run(), name="warm-up"),
                 ]
                 await stopper
                 self._need_service().interrupt()

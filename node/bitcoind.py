@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from chain.primitives.errors import LocalFault, UserError
 from node.bitcoin_conf import Arguments, load, parse_command_line
@@ -16,7 +17,9 @@ _BANNER = f"Pickaxe daemon version v{VERSION} bitcoind"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit status: 0 after a clean stop, 1 after `Error: …` on stderr."""
+    """Entry point: exit status 0 after a clean stop, 1 after `Error: …` on stderr. Where a node ran, the process ends
+    here.
+    """
     try:
         arguments = parse_command_line(sys.argv[1:] if argv is None else argv)
         if arguments.flag("h"):
@@ -25,21 +28,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.flag("version"):
             print(f"{_BANNER}\nMIT licence; a full node in Python, exact to Bitcoin's rules.")
             return 0
-        return _run(arguments)
+        _run(arguments)
     except (UserError, LocalFault) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
 
 
-def _run(arguments: Arguments) -> int:
+def _run(arguments: Arguments) -> NoReturn:
     loaded = load(arguments)
     if arguments.flag("daemon"):
         _daemonize()
     from node.app import run_node
+    from node.warm_up import end_process
 
     # Core 31 still takes these two options, but what it limits is clusters.
     config = replace(loaded.config, limit_ancestor_count=0, limit_descendant_count=0)
-    return run_node(config, core_layout=True, warnings=loaded.warnings)
+    end_process(run_node(config, core_layout=True, warnings=loaded.warnings))
 
 
 def _daemonize() -> None:

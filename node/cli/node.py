@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,5 +110,6 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
         config = replace(config, bind=("127.0.0.1",))
 
     from node.app import run_node
+    from node.warm_up import end_process
 
-    sys.exit(run_node(config))
+    end_process(run_node(config))

@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.functional.processes import CallError, Node, free_port, nodes, pickaxe
+from tests.functional.processes import CallError, Node, free_port, nodes, pickaxe, until
 
 pytestmark = pytest.mark.functional
 
@@ -46,6 +47,33 @@ def test_a_killed_node_comes_back_with_its_blocks(tmp_path: Path) -> None:
         node.start()
         tip = node.call("generatetoaddress", 30, ADDRESS)[-1]
         node.kill()
+        node.start()
+        assert node.call("getbestblockhash") == tip
+
+
+def test_compiled_code_is_loaded_while_rpc_is_served(tmp_path: Path) -> None:
+    node = Node(tmp_path, "regtest", "--debug", "all")
+    log = tmp_path / "regtest" / "debug.log"
+
+    def loaded() -> bool:
+        node.call("getblockcount")
+        return "Compiled code is loaded" in log.read_text(errors="replace")
+
+    with nodes(node):
+        node.start()
+        until("the compiled code is loaded", loaded, 300)  # compiled, even, if nobody has done that before
+        node.stop()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 0.8, 1.2])
+def test_a_stop_does_not_wait_for_compiled_code(tmp_path: Path, seconds: float) -> None:
+    node = Node(tmp_path, "regtest")
+    with nodes(node):
+        node.start()
+        tip = node.call("generatetoaddress", 1, ADDRESS)[-1]
+        time.sleep(seconds)  # wherever it is by then
+        node.stop()  # with exit status 0
+        assert node.output() == ""
         node.start()
         assert node.call("getbestblockhash") == tip
 
