@@ -1,5 +1,5 @@
 """What ASIC boards cost the host: processor time per terahash, nonces a second on one core, and the time from a new
-block to the last board's new job.
+block to the last board's new job, through the miner's scheduler and devices.
 
     python benchmarks/asic_host.py [--boards 64] [--seconds 2] [--rounds 200]
 
@@ -10,6 +10,8 @@ times that rate. The reference is the double hash alone (hashlib), which no host
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import os
 import random
 import statistics
@@ -23,23 +25,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 from rich.table import Table
 
-from miner.asic.bm13xx.driver import ChainDriver, DriverOptions, Send
+from miner.asic.bm13xx.driver import ChainDriver, DriverOptions
 from miner.asic.bm13xx.models import MODELS
-from miner.asic.bm13xx.work import ChainJob, Outcome, split_versions
+from miner.asic.bm13xx.work import ChainJob, Outcome
+from miner.asic.board import Board
+from miner.asic.device import AsicDevice
 from miner.asic.emulator.wire import nonce_reply
 from miner.asic.transport import SerialPort
-from miner.device import Versions
 from miner.kernels.reference import header_hash
+from miner.scheduler import Scheduler
+from miner.telemetry import Telemetry
+from miner.work.benchmark import benchmark_job
 
 BOARD_HASHES_PER_S = 200e12
 TICKET = 256
-FRAME_BYTES, REPLY_BYTES, BITS = 88, 11, 10
+REPLY_BYTES, BITS = 11, 10
+JOB_BYTES = 60  #: whatever goes to a chip and is longer is a job
+WARM_UP = 5  #: rounds until every board's thread is at work
+PATIENCE_S = 5.0
 
 
-def running_driver() -> ChainDriver:
-    """A driver of one BM1370 that has come up; every hash counts as a true nonce."""
-    driver = ChainDriver(MODELS["bm1370"], DriverOptions(zero_bits=0, ticket=1, poll_s=1e9))
-    driver.identified(MODELS["bm1370"])
+def running_driver(name: str = "bm1370") -> ChainDriver:
+    """A driver of one chip that has come up; every hash counts as a true nonce."""
+    driver = ChainDriver(MODELS[name], DriverOptions(zero_bits=0, ticket=1, poll_s=1e9))
+    driver.identified(MODELS[name])
     if driver.monitor is None:
         raise RuntimeError("a driver without chips")
     driver.monitor.set_chips(1)
@@ -76,36 +85,84 @@ def nonces_per_second(seconds: float) -> tuple[float, float]:
     return handled / elapsed, count / alone
 
 
-def new_block_latencies(boards: int, rounds: int, versions: int) -> list[float]:
-    """Seconds from a new header to its job written to the last board's port, all on one thread; each written in full
-    to a pseudo-terminal."""
-    ports, drivers, masters = [], [], []
-    for _ in range(boards):
+class RunningBoard(Board):
+    """A board whose chips are up as soon as its port is open."""
+
+    def open(self) -> None:
+        self._port = SerialPort(self.path, 115_200)
+
+
+class Writes:
+    """When a job was last written to each port."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {}
+        self._write, self._write_now = SerialPort.write, SerialPort.write_now
+
+    def __enter__(self) -> Writes:
+        def write(port: SerialPort, data: bytes) -> None:
+            self._write(port, data)
+            self._heard(port, data)
+
+        def write_now(port: SerialPort, data: bytes) -> int:
+            count = self._write_now(port, data)
+            if count == len(data):
+                self._heard(port, data)
+            return count
+
+        setattr(SerialPort, "write", write)  # noqa: B010 (mypy allows no assignment to a method)
+        setattr(SerialPort, "write_now", write_now)  # noqa: B010
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(SerialPort, "write", self._write)  # noqa: B010
+        setattr(SerialPort, "write_now", self._write_now)  # noqa: B010
+
+    def _heard(self, port: SerialPort, data: bytes) -> None:
+        if len(data) >= JOB_BYTES:
+            self.at[port.path] = time.perf_counter()
+
+
+def new_block_latencies(boards: int, rounds: int, model: str, version_rolling: bool) -> list[float]:
+    """Seconds from a new block's job in the scheduler's hands to the last board's job written to its pseudo-terminal,
+    each board with its thread, as in `pickaxe mine`."""
+    rng = random.Random(0)
+    masters, slaves, devices = [], [], []
+    for number in range(boards):
         master, slave = os.openpty()
         tty.setraw(slave)
-        masters.append((master, slave))
-        ports.append(SerialPort(os.ttyname(slave), 115_200))
-        drivers.append(running_driver())
-    latencies = []
+        os.set_blocking(master, False)
+        path = os.ttyname(slave)
+        masters.append(master)
+        slaves.append(slave)
+        devices.append(AsicDevice(f"asic{number}", path, board=RunningBoard(path, driver=running_driver(model))))
+    failures: list[str] = []
+    scheduler = Scheduler(
+        devices, Telemetry(devices), lambda share: None, lambda device, reason, left: failures.append(reason)
+    )
+    job, latencies = benchmark_job(version_rolling), []
     try:
-        for _ in range(rounds):
-            headers = [os.urandom(80) for _ in drivers]  # each board has its own extranonce
-            began = time.perf_counter()
-            for header, driver, port in zip(headers, drivers, ports, strict=True):
-                run = Versions(0x2000_0000, 0x1FFF_E000, 0, versions)
-                (job,) = split_versions(run, header, versions, 0x1FFF_E000)
-                driver.set_work(job, 0.0, clean=True)
-                port.write(b"".join(action.data for action in driver.actions(0.0) if isinstance(action, Send)))
-            latencies.append(time.perf_counter() - began)
-            for master, _slave in masters:
-                os.read(master, 4096)
+        with Writes() as writes:
+            scheduler.start()
+            for number in range(WARM_UP + rounds):
+                block = dataclasses.replace(job, prev_hash=rng.randbytes(32), number=number)
+                writes.at.clear()
+                began = time.perf_counter()
+                scheduler.set_job(block)
+                while len(writes.at) < boards:
+                    if failures or time.perf_counter() - began > PATIENCE_S:
+                        raise RuntimeError(f"{boards - len(writes.at)} boards had no job: {failures}")
+                    time.sleep(0.002)
+                latencies.append(max(writes.at.values()) - began)
+                for master in masters:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(master, 4096)
+                time.sleep(rng.uniform(0.02, 0.05))
+            scheduler.stop()
     finally:
-        for port in ports:
-            port.close()
-        for pair in masters:
-            for descriptor in pair:
-                os.close(descriptor)
-    return latencies
+        for descriptor in masters + slaves:
+            os.close(descriptor)
+    return latencies[WARM_UP:]
 
 
 def main() -> None:
@@ -125,16 +182,20 @@ def main() -> None:
     )
     per_terahash_us = 1e6 * 1e12 / (TICKET << 32) / handled
     table.add_row("processor time per TH/s, ticket 256", f"{per_terahash_us:.1f} µs a second", "")
-    for versions in (1, 1024):
-        times = sorted(new_block_latencies(boards, rounds, versions))
+    for model, version_rolling, what, frame_bytes in (
+        ("bm1370", False, "one version", 88),
+        ("bm1370", True, "256 versions", 88),
+        ("bm1397", True, "four midstates", 152),
+    ):
+        times = sorted(new_block_latencies(boards, rounds, model, version_rolling))
         p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
         table.add_row(
-            f"new block to the last of {boards} boards, {versions} versions",
+            f"new block to the last of {boards} boards ({model}, {what})",
             f"p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms",
-            f"link alone: {FRAME_BYTES * BITS / 1e6 * 1e3:.2f} ms at 1 Mbaud",
+            f"link alone: {frame_bytes * BITS / 1e6 * 1e3:.2f} ms at 1 Mbaud",
         )
     table.add_row("a reply on the link", f"{REPLY_BYTES * BITS / 1e6 * 1e3:.2f} ms", "9,091 a second at 1 Mbaud")
-    Console().print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

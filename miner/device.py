@@ -5,6 +5,7 @@ A device returns candidates; the host hashes each again (miner/share.py) before 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, overload, runtime_checkable
@@ -28,7 +29,7 @@ class Versions(Sequence[int]):
     __slots__ = ("_bits", "_count", "_shift", "base", "first", "mask")
 
     def __init__(self, base: int, mask: int, first: int, count: int) -> None:
-        bits = tuple(bit for bit in range(32) if mask >> bit & 1)
+        bits, shift = _places(mask)
         if mask >> 32 or first < 0 or count < 1 or first + count > 1 << len(bits):
             raise ValueError(f"{count} versions from number {first} on are not within mask {mask:#x}")
         self.base = base & 0xFFFFFFFF
@@ -36,8 +37,7 @@ class Versions(Sequence[int]):
         self.first = first
         self._count = count
         self._bits = bits
-        in_a_row = not bits or bits[-1] - bits[0] == len(bits) - 1  # as BIP320's are: then spreading is a shift
-        self._shift = (bits[0] if bits else 0) if in_a_row else None
+        self._shift = shift
 
     def __len__(self) -> int:
         return self._count
@@ -85,6 +85,15 @@ class Versions(Sequence[int]):
         if self._shift is not None:
             return masked >> self._shift
         return sum((masked >> bit & 1) << place for place, bit in enumerate(self._bits))
+
+
+@functools.lru_cache(maxsize=64)
+def _places(mask: int) -> tuple[tuple[int, ...], int | None]:
+    """The mask's bits, and where they are all in a row, as BIP320's are, how far to shift: that is what spreading is
+    then."""
+    bits = tuple(bit for bit in range(32) if mask >> bit & 1)
+    in_a_row = not bits or bits[-1] - bits[0] == len(bits) - 1
+    return bits, (bits[0] if bits else 0) if in_a_row else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,6 +209,17 @@ class Wakeable(Protocol):
         returns at once."""
 
 
+@runtime_checkable
+class Switchable(Wakeable, Protocol):
+    """A device that hashes by itself what it has been sent, and so can be sent new work without its thread: with many
+    of them, one thread that goes from device to device is through before theirs have even been woken."""
+
+    def switch(self, job: HashJob) -> bool:
+        """Hash this from now on, as `search` from its beginning would have it, which follows. Called from any thread
+        while a search may be going on that is cancelled already. Returns at once: whether the device has been sent all
+        of it, so that its thread need not be woken before it wakes by itself."""
+
+
 class HashDevice(Protocol):
     """One device, driven by one thread at a time."""
 
@@ -214,7 +234,8 @@ class HashDevice(Protocol):
         """Search nonces start .. start + count - 1 (modulo 2^32; count up to 2^32) until done, cancelled, or something
         is found.
 
-        Returns within about 20 ms of `cancelled()` becoming true. May return early with `done` < `count` so that
+        Returns within about 20 ms of `cancelled()` becoming true, or, where it is Wakeable, of being woken, and within
+        0.2 s where nobody does. May return early with `done` < `count` so that
         candidates reach the host at once: call again from start + done. Raises DeviceError.
         """
 

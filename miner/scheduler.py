@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from miner.device import IDLE_S, NONCE_SPACE, Candidate, DeviceError, HashDevice, HashJob, Wakeable
+from miner.device import IDLE_S, NONCE_SPACE, Candidate, DeviceError, HashDevice, HashJob, Switchable, Wakeable
 from miner.share import Finding, Share, check_candidate
 from miner.telemetry import Telemetry
 from miner.work.job import Job, UnitSequence, WorkUnit
@@ -41,6 +41,9 @@ class _Worker:
     def __init__(self, device: HashDevice, predecessor: threading.Thread | None) -> None:
         self.device = device
         self.wakeable = device if isinstance(device, Wakeable) else None
+        self.switchable = device if isinstance(device, Switchable) else None
+        self.searching = False  # it has a unit
+        self.handed: _Issued | None = None  # the unit that it was switched to, and is to search next
         self.predecessor = predecessor  # a thread of the same device that may still be closing it
         self.paused = False
         self.leaving = False
@@ -48,6 +51,16 @@ class _Worker:
         self.warned = False
         self.judged: deque[bool] = deque(maxlen=_JUDGED)  # for each nonce: was it wrong
         self.thread: threading.Thread | None = None
+
+    def switch(self) -> bool:
+        """Send its device the unit handed to it; False where its thread has to do that."""
+        handed = self.handed
+        return self.switchable is not None and handed is not None and self.switchable.switch(handed.unit.hash_job)
+
+    def wake(self) -> None:
+        """Have its device look whether its search is still wanted."""
+        if self.wakeable is not None:
+            self.wakeable.wake()
 
 
 class Scheduler:
@@ -101,7 +114,13 @@ class Scheduler:
                 if issued.generation == self._generation - 1 or self._same_parent(issued.unit.job)
             }
             self._changed.notify_all()
-            self._wake()
+            workers = list(self._workers.values())
+            for worker in workers:
+                worker.handed = self._take(worker) if worker.switchable is not None and worker.searching else None
+        # All that can be switched from here before the first thread is woken and wants its turn of the interpreter; and
+        # none is woken under the lock, which each wants at once.
+        for worker in [worker for worker in workers if not worker.switch()]:
+            worker.wake()
         self._telemetry.new_job(job.height if job is not None else None)
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -163,8 +182,7 @@ class Scheduler:
 
     def _wake(self) -> None:
         for worker in self._workers.values():
-            if worker.wakeable is not None:
-                worker.wakeable.wake()
+            worker.wake()
 
     def _present(self, name: str) -> _Worker:
         worker = self._workers[name]
@@ -199,10 +217,12 @@ class Scheduler:
         """Wait for a unit; None when the device is to end."""
         while True:
             with self._changed:
+                worker.searching = False
                 if (issued := self._take(worker)) is None and not self._ends(worker):
                     self._changed.wait(IDLE_S)
                     issued = self._take(worker)
                 if issued is not None or self._ends(worker):
+                    worker.searching = issued is not None
                     return issued
             worker.device.idle()
 
@@ -212,6 +232,9 @@ class Scheduler:
     def _take(self, worker: _Worker) -> _Issued | None:
         if self._sequence is None or worker.paused or self._ends(worker):
             return None
+        handed, worker.handed = worker.handed, None
+        if handed is not None and handed.generation == self._generation:
+            return handed
         unit = self._sequence.take(worker.device.preferred_versions)
         if unit is None:
             return None  # every unit of the job is taken; there are more when the time may be rolled on

@@ -23,6 +23,7 @@ from miner.asic.transport import PortError, PortGone, SerialPort, scan
 
 _RESET_PULSE_S = 0.1  #: low time of the reset line, and the wait after it (§1)
 _THROTTLE_STEP_MHZ = 1.0  #: differences below this are none
+_JUST_WAITING = contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,10 @@ class Board:
             if port is not None:
                 port.close()
 
-    def pump(self, timeout_s: float) -> list[Event]:
-        """Do what is due, wait for bytes at most that long, say what happened. Raises PortGone when the board has been
-        unplugged, after which `reconnect` finds it again; BoardFault when the board has been switched off."""
+    def pump(self, timeout_s: float, waiting: contextlib.AbstractContextManager[object] = _JUST_WAITING) -> list[Event]:
+        """Do what is due, wait for bytes at most that long, say what happened; `waiting` is entered for the wait.
+        Raises PortGone when the board has been unplugged, after which `reconnect` finds it again; BoardFault when the
+        board has been switched off."""
         port = self._port
         if port is None:
             raise PortGone(f"{self.path} is not open")
@@ -177,7 +179,9 @@ class Board:
             wakeup = self.driver.next_wakeup()
             wait_s = timeout_s if wakeup is None else min(timeout_s, wakeup - self._clock())
             events = self.driver.events()
-            if port.wait(0.0 if events else wait_s):
+            with waiting:
+                readable = port.wait(0.0 if events else wait_s)
+            if readable:
                 count = port.read_into(self.driver.space())
                 if count:
                     events += self.driver.filled(count, self._clock())
@@ -192,6 +196,19 @@ class Board:
         if self.power is not None and any(isinstance(event, ChainUp) for event in events):
             self.power.chips_running(self.driver.stop_frames())
         return events
+
+    def send_now(self) -> bool:
+        """Write the frames that are due as far as the system takes them without a wait; True when that was all. The
+        rest, and whatever is wrong, is the next `pump`'s."""
+        frames = self.driver.pending_frames()
+        if self._port is None:
+            return False
+        try:
+            count = self._port.write_now(frames)
+        except PortError:
+            return False
+        self.driver.frames_sent(count)
+        return count == len(frames) and not self.driver.pending
 
     def wake(self) -> None:
         """End the wait of a `pump` that is going on. Called from any thread."""

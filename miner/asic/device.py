@@ -6,10 +6,11 @@ clock says, and a unit is over when a chain of that rate has had the time for al
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from chain.primitives.errors import UserError
 from miner.asic.bm13xx import ticket_mask
@@ -36,7 +37,8 @@ from miner.device import (
 )
 
 ROLLABLE = 0x1FFF_E000  #: version bits 28:13, all that a chip can roll (REFERENCE.md §10)
-_PUMP_S = 0.01  #: longest wait for bytes: `cancelled` is looked at as often
+_PUMP_S = 0.2  #: longest wait for bytes: who changes what `cancelled` says wakes the device (Wakeable)
+_LOOK_S = 0.01  #: how often a wait for an unplugged board, which nothing wakes, looks at `cancelled`
 _RECONNECT_S = 0.5
 _RETRY_S = 5.0  #: before a chain that worked and now fails is tried again
 _LAST_NONCES_S = 0.005  #: at the end of a unit, for nonces on their way
@@ -48,6 +50,7 @@ _REPLY_BITS = 110
 _TRUE_OUTCOMES = (Outcome.GOOD, Outcome.BELOW_TICKET)
 
 
+@functools.lru_cache(maxsize=256)
 def choose_ticket(target: int, hash_rate: float, baud: int, zero_bits: int = 32) -> int:
     """The ticket difficulty (a power of two) for a share target and the chain's real, scaled hash rate.
 
@@ -99,9 +102,11 @@ class AsicDevice:
         self.tuner = BoardTuner(board, tune, log.info, clock) if tune is not None else None
         self.late = 0  #: true nonces of a unit that the scheduler had already left; they count all the same
         self._clock = clock
+        self._lock = threading.Lock()  # held by the device's thread but for its waits, so that `switch` may come in
+        self._unlocked = _Released(self._lock)
         self._job: HashJob | None = None
         self._origin = 0
-        self._queue: deque[ChainJob] = deque()
+        self._jobs: Iterator[ChainJob] | None = None  # still to come of the unit; None: it has not been begun
         self._total = 0.0  # hashes of the unit
         self._done = 0.0  # of them, by the clock
         self._job_left = 0.0  # hashes of the job being searched that are not done
@@ -118,15 +123,31 @@ class AsicDevice:
 
     def close(self) -> None:
         """Stop the chips, give the port back."""
-        self.board.close()
+        with self._lock:
+            self.board.close()
 
     def idle(self) -> None:
         """Keep listening; the chips finish what they have."""
-        self._collect(self._pump(lambda: True, 0.0))
+        with self._lock:
+            self._collect(self._pump(lambda: True, 0.0))
 
     def wake(self) -> None:
         """See Wakeable."""
         self.board.wake()
+
+    def switch(self, job: HashJob) -> bool:
+        """See Switchable."""
+        if not self._lock.acquire(blocking=False):
+            return False  # its thread is busy, and will soon come for the job itself
+        try:
+            if not (self._was_up and self.board.connected and self.board.driver.state is State.RUNNING):
+                return False
+            if job is not self._job:  # else its thread was quicker
+                self._account()
+                self._begin(job, 0)
+            return self.board.send_now()
+        finally:
+            self._lock.release()
 
     def report(self) -> BoardReport:
         """The board and its chips, for screens."""
@@ -139,10 +160,16 @@ class AsicDevice:
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         """See HashDevice.search; `start` says only how far the unit had come. Waits through start-ups, chip losses and
         an unplugged cable; raises DeviceError when the chain never came up or is too hot."""
+        with self._lock:
+            return self._search(job, start, count, cancelled)
+
+    def _search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool]) -> SearchResult:
+        if cancelled():  # before the job is begun: the chips may have been switched to its successor
+            return SearchResult(0, [], 0)
         if job is not self._job:
             self._begin(job, start)
         while not cancelled():
-            candidates = self._collect(self._pump(cancelled))
+            candidates = self._collect(self._pump(cancelled, min(_PUMP_S, self._job_time_left_s())))
             over = self._advance()
             if over and not candidates:
                 candidates = self._collect(self._pump(cancelled, _LAST_NONCES_S))
@@ -158,21 +185,22 @@ class AsicDevice:
     def _begin(self, job: HashJob, start: int) -> None:
         previous, self._job, self._origin = self._job, job, start
         self._total = float(NONCE_SPACE * len(job.versions))
-        self._done = self._told = self._job_left = 0.0
+        self._told -= self._done  # what has not been told of the job before is told with this one
+        self._done = self._job_left = 0.0
         self._measured_at = self._clock()
-        self._queue.clear()
+        self._jobs = None
         model = self.board.driver.model
         if model is None:
             return  # the first start-up is still to say what the chips take; _collect begins again then
         largest, rollable = (1 << 16, ROLLABLE) if model.rolls_versions else (model.midstates, 0xFFFFFFFF)
-        self._queue.extend(split_versions(job.versions, job.header, largest, rollable, job))
+        self._jobs = split_versions(job.versions, job.header, largest, rollable, job)
         self._choose_ticket()
         self._next_job(clean=previous is None or previous.header[4:36] != job.header[4:36])
 
     def _next_job(self, *, clean: bool = False) -> bool:
-        if not self._queue:
+        chain_job = next(self._jobs, None) if self._jobs is not None else None
+        if chain_job is None:
             return False
-        chain_job = self._queue.popleft()
         driver = self.board.driver
         self._job_left = float(NONCE_SPACE * chain_job.version_count)
         epoch_s = driver.model.epoch_s(chain_job.version_count) if driver.model is not None else None
@@ -183,6 +211,10 @@ class AsicDevice:
 
     def _advance(self) -> bool:
         """Account for the time since the last call; True when the unit is over."""
+        return self._account() and self._job_left <= 0 and not self._next_job()
+
+    def _account(self) -> bool:
+        """The same; True while the chips are hashing."""
         driver, now = self.board.driver, self._clock()
         elapsed, self._measured_at = now - self._measured_at, now
         if driver.state is not State.RUNNING or driver.model is None:
@@ -190,15 +222,20 @@ class AsicDevice:
         hashes = driver.hash_rate * elapsed
         self._done = min(self._total, self._done + hashes)
         self._job_left -= hashes
-        return self._job_left <= 0 and not self._next_job()
+        return True
+
+    def _job_time_left_s(self) -> float:
+        """Until the chain is through with its job, by the clock; 0 while it is down."""
+        rate = self.board.driver.hash_rate
+        return max(0.0, self._job_left / rate) if rate else _PUMP_S
 
     def _progress(self, start: int, count: int) -> int:
         nonces = int(self._done / self._total * NONCE_SPACE) if self._total else 0
         return max(0, min(count, nonces - (start - self._origin) % NONCE_SPACE))
 
-    def _pump(self, cancelled: Callable[[], bool], timeout_s: float = _PUMP_S) -> list[Event]:
+    def _pump(self, cancelled: Callable[[], bool], timeout_s: float) -> list[Event]:
         try:
-            events = self.board.pump(timeout_s)
+            events = self.board.pump(timeout_s, self._unlocked)
             if self.tuner is not None:
                 self.tuner.step()
             return events
@@ -227,7 +264,7 @@ class AsicDevice:
         if self.board.driver.state is State.RUNNING and not self._was_up:
             self._was_up = True
             self._choose_ticket()
-            if self._job is not None and not self._queue and self._job_left <= 0:
+            if self._job is not None and self._jobs is None:
                 self._begin(self._job, self._origin)
             self.preferred_versions = versions_for(self._real_hash_rate())
         return candidates
@@ -262,7 +299,20 @@ class AsicDevice:
                 except BoardFault as error:
                     raise DeviceError(f"{self.board.path}: {error}") from None
                 next_try = self._clock() + _RECONNECT_S
-            time.sleep(_PUMP_S)
+            time.sleep(_LOOK_S)
+
+
+class _Released:
+    """A lock that is given away for a `with` block."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.acquire()
 
 
 def board_details(report: BoardReport, late: int = 0) -> DeviceDetails:

@@ -132,6 +132,8 @@ class SerialPort:
             raise _explain(path, error) from None
         self._fd: int | None = self._port.fileno() if os.name == "posix" else None
         self._woken, self._waker = socket.socketpair()  # sockets: once closed, a late wake() hits nothing else
+        self._woken_fd = self._woken.fileno()
+        self._undrained = False  # _woken has bytes of a wake that a wait has already ended for
         for end in (self._woken, self._waker):
             end.setblocking(False)
 
@@ -152,11 +154,12 @@ class SerialPort:
         try:
             if self._fd is None:
                 return self._wait_polling(timeout_s)
-            woken = self._woken.fileno()
-            ready = select.select([self._fd, woken], [], [], max(0.0, timeout_s))[0]
-            if woken in ready:
-                with contextlib.suppress(BlockingIOError):
-                    self._woken.recv(4096)
+            if self._undrained:  # by now, so that what a wake is for comes first; a new wake may go with it: no wait
+                self._undrained = False
+                self._woken.recv(4096)
+                timeout_s = 0.0
+            ready = select.select([self._fd, self._woken_fd], [], [], timeout_s if timeout_s > 0.0 else 0.0)[0]
+            self._undrained = self._woken_fd in ready
             return self._fd in ready
         except (OSError, ValueError) as error:
             raise self._gone(error) from None
@@ -180,10 +183,20 @@ class SerialPort:
     def write(self, data: bytes) -> None:
         """All of it. Raises PortGone, or PortError when the device takes nothing for WRITE_TIMEOUT_S."""
         try:
-            self._port.write(data)
-        except serial.SerialTimeoutException:
+            if self._fd is None:
+                self._port.write(data)
+            elif (count := self._write_part(data)) < len(data):
+                self._write_rest(self._fd, memoryview(data)[count:])
+        except (serial.SerialTimeoutException, TimeoutError):
             raise PortError(f"{self.path} takes no data: the board hangs, unplug it and plug it in again") from None
         except (OSError, ValueError) as error:
+            raise self._gone(error) from None
+
+    def write_now(self, data: bytes) -> int:
+        """As much as the system takes without a wait, which is mostly all; how many bytes. Raises PortGone."""
+        try:
+            return self._write_part(data)
+        except OSError as error:
             raise self._gone(error) from None
 
     def set_baud(self, baud: int) -> None:
@@ -223,6 +236,22 @@ class SerialPort:
                 attributes = termios.tcgetattr(self._fd)
                 attributes[2] &= ~termios.HUPCL
                 termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+
+    def _write_part(self, data: bytes | memoryview) -> int:
+        if self._fd is None:
+            return 0
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+
+    def _write_rest(self, fd: int, rest: memoryview) -> None:
+        deadline = time.monotonic() + WRITE_TIMEOUT_S
+        while rest:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([], [fd], [], left_s)[1]:
+                raise TimeoutError
+            rest = rest[self._write_part(rest) :]
 
     def _wait_polling(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s

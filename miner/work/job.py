@@ -8,6 +8,7 @@ versions; UnitSequence hands out each combination once.
 from __future__ import annotations
 
 import itertools
+import struct
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -74,20 +75,19 @@ class Job:
 
     def header(self, extranonce2: int, time: int) -> bytes:
         """The 80-byte header with nonce zero and the unrolled version."""
-        root = self.merkle_root
-        if root is None:
-            txid = sha256d(self.coinbase.stripped(self.extranonce(extranonce2)))
-            root = root_from_branch(txid, self.merkle_branch, 0)
-        return b"".join(
-            [
-                (self.version & 0xFFFFFFFF).to_bytes(4, "little"),
-                self.prev_hash,
-                root,
-                time.to_bytes(4, "little"),
-                self.nbits.to_bytes(4, "little"),
-                bytes(4),
-            ]
-        )
+        return self.header_at(self.root(extranonce2), time)
+
+    def root(self, extranonce2: int) -> bytes:
+        """The merkle root under this extranonce."""
+        if self.merkle_root is not None:
+            return self.merkle_root
+        txid = sha256d(self.coinbase.stripped(self.extranonce(extranonce2)))
+        return root_from_branch(txid, self.merkle_branch, 0)
+
+    def header_at(self, root: bytes, time: int) -> bytes:
+        """The same as `header`, for one of our merkle roots."""
+        version = self.version & 0xFFFFFFFF
+        return struct.pack("<I32s32sII4x", version, self.prev_hash, root, time, self.nbits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class UnitSequence:
         self._next_version = 0
         self._time = job.time
         self._extranonce2 = 0
-        self._header = job.header(0, job.time)
+        self._root = job.root(0)
+        self._header = job.header_at(self._root, job.time)
 
     def take(self, preferred_versions: int) -> WorkUnit | None:
         """The next unit with at most that many versions; None when every extranonce is used up, and the time cannot be
@@ -136,10 +137,11 @@ class UnitSequence:
         elif self._extranonce2 + 1 < 1 << 8 * self.job.extranonce2_size:
             self._time = self.job.time
             self._extranonce2 += 1
+            self._root = self.job.root(self._extranonce2)
         else:
             return False
         self._next_version = 0
-        self._header = self.job.header(self._extranonce2, self._time)
+        self._header = self.job.header_at(self._root, self._time)
         return True
 
 

@@ -183,7 +183,7 @@ def test_ramps_never_step_far(start: float, target: float) -> None:
 def test_versions_are_split_without_loss(version: int, count: int, start: int, largest: int) -> None:
     mask = 0x1FFF_E000
     rolled = [version ^ (index << 13) for index in range(start, start + count)]
-    jobs = split_versions(tuple(rolled), bytes(80), largest, mask)
+    jobs = list(split_versions(tuple(rolled), bytes(80), largest, mask))
     got = [job.rolled(index) for job in jobs for index in range(job.version_count)]
     assert sorted(got) == sorted(value & 0xFFFFFFFF for value in rolled)
     assert all(job.version_count <= largest and job.version & job.version_mask == 0 for job in jobs)

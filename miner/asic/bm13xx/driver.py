@@ -30,7 +30,7 @@ from miner.asic.bm13xx.events import (
 )
 from miner.asic.bm13xx.frames import NonceReply, RegisterReply, Reply, ReplyDecoder, read_register, write_register
 from miner.asic.bm13xx.models.model import ChipModel
-from miner.asic.bm13xx.monitor import MISSED_ROUNDS, Monitor
+from miner.asic.bm13xx.monitor import Monitor
 from miner.asic.bm13xx.start_up import StartUpError, change_clock, clock_writes, nonce_offsets, start_up
 from miner.asic.bm13xx.work import ChainJob, CheckedNonce, JobTable, Outcome
 
@@ -266,6 +266,21 @@ class ChainDriver:
         actions, self._actions = self._actions, []
         return actions
 
+    @property
+    def pending(self) -> bool:
+        """Whether there are actions to be performed."""
+        return bool(self._actions)
+
+    def pending_frames(self) -> bytes:
+        """The frames that stand first among them."""
+        first = self._actions[0] if self._actions else None
+        return first.data if isinstance(first, Send) else b""
+
+    def frames_sent(self, count: int) -> None:
+        """So many bytes of `pending_frames` have been written."""
+        if frames := self.pending_frames():
+            self._actions[:1] = [Send(frames[count:])] if count < len(frames) else []
+
     def events(self) -> list[Event]:
         """Events that came of time passing rather than of bytes."""
         return self._drain_events()
@@ -286,8 +301,9 @@ class ChainDriver:
         """Hashes a second that the chips heard of should be doing, scale included; 0 while the chain is down."""
         if self.state is not State.RUNNING or self.model is None or self.monitor is None:
             return 0.0
-        alive = sum(1 for chip in self.monitor.chips if not chip.lost)
-        return alive * self.model.nominal_hash_rate(self.frequency_mhz) / (1 << 32 - self.options.zero_bits)
+        return (
+            self.monitor.alive * self.model.nominal_hash_rate(self.frequency_mhz) / (1 << 32 - self.options.zero_bits)
+        )
 
     # For start_up and the tasks
 
@@ -487,32 +503,25 @@ class ChainDriver:
                 self.send(read_register(register))
                 yield 0.001
             yield max(self.options.poll_s, reply_bits / self.baud / _LINK_SHARE_OF_POLLS)
-            monitor.end_round()
             self._judge(monitor)
 
     def _judge(self, monitor: Monitor) -> None:
         """After a poll: who is lost, who is back, is it too hot."""
-        newly_lost = []
         self._strangers = strangers = self._strangers + 1 if monitor.surplus else 0
-        for chip in monitor.chips:
-            if not chip.lost and chip.missed >= MISSED_ROUNDS:
-                chip.lost = True
-                newly_lost.append(chip.index)
-                self._events.append(ChipLost(chip.index))
-            elif chip.lost and chip.missed == 0:
-                chip.lost = False
-                self._events.append(ChipReturned(chip.index))
+        lost, back = monitor.end_round()
+        self._events += [ChipLost(chip.index) for chip in lost]
+        self._events += [ChipReturned(chip.index) for chip in back]
         hottest = monitor.hottest_c
         if hottest is not None and hottest >= self.options.cut_off_c:
             self._events.append(Overheated(hottest))
             self.stop(self._now)
-        elif newly_lost and all(chip.lost for chip in monitor.chips):
+        elif lost and not monitor.alive:
             self._recover("no chip answers any more", self._back_off())
         elif strangers >= _STRANGER_ROUNDS:
             self._strangers = 0
             self._recover("a chip has come back without its address", self.options.recovery_s)
-        elif newly_lost:
-            self._recover(f"chip {newly_lost[0]} is silent", self._back_off())
+        elif lost:
+            self._recover(f"chip {lost[0].index} is silent", self._back_off())
         elif self._now - self._up_at > _STABLE_S:
             self._recovery_s = self.options.recovery_s
 

@@ -6,6 +6,7 @@ Sans-I/O. Hashes are in internal byte order on this side; the chips' own order a
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,13 +59,20 @@ def write_register(register: int, value: int, address: int | None = None) -> byt
 def full_header_job(header: bytes, job_id: int, starting_nonce: int = 0, length_byte: int = 0x56) -> bytes:
     """An 80-byte header as a job for BM1362 and later, 88 bytes (§11.1). The header's nonce is not sent; its version
     must have the bits that the chip rolls clear. `length_byte`: 0x56 counts truly; the makers send 0x36."""
-    version, prev_hash, merkle_root, time, nbits = struct.unpack_from("<4s32s32s4s4s", header)
     body = struct.pack(
-        "<BBBBI4s4s32s32s4s",
+        "<BBBBI72s4s",
         *(_JOB, length_byte, job_id, 1, starting_nonce),
-        *(nbits, time, chip_order(merkle_root), chip_order(prev_hash), version),
+        *(_reordered(header[4:76]), header[:4]),
     )
     return b"%b%b%b" % (TO_CHIP, body, crc16(body).to_bytes(2, "big"))
+
+
+@functools.lru_cache(maxsize=16)
+def _reordered(fields: bytes) -> bytes:
+    """Header bytes 4..75 as a job has them; remembered, since at a new block many boards get the same with other
+    versions."""
+    prev_hash, merkle_root, time, nbits = struct.unpack("<32s32s4s4s", fields)
+    return b"%b%b%b%b" % (nbits, time, chip_order(merkle_root), chip_order(prev_hash))
 
 
 def midstate_job(

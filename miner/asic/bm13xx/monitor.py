@@ -75,6 +75,7 @@ class Monitor:
     def __init__(self, model: ChipModel, zero_bits: int) -> None:
         self.model = model
         self.chips: list[ChipState] = []
+        self.alive = 0  #: chips that are not lost; kept by set_chips and end_round
         self.surplus = 0  #: answers in the current poll that no known chip can have given
         self._unit = float(1 << zero_bits)
         self._by_address: dict[int, ChipState] = {}
@@ -89,6 +90,7 @@ class Monitor:
             chip.address = chip.index * interval
             chip.missed, chip.lost, chip.bad_streak, chip._counter = 0, False, 0, None
         self._by_address = {chip.address: chip for chip in self.chips}
+        self.alive = count
 
     def registers_to_poll(self, turn: int) -> list[Register]:
         """What to ask all chips for in poll number `turn`: the counters each time, the temperature every other."""
@@ -104,10 +106,19 @@ class Monitor:
         self.surplus = 0
         self._answered.clear()
 
-    def end_round(self) -> None:
-        """Its time is over."""
+    def end_round(self) -> tuple[list[ChipState], list[ChipState]]:
+        """Its time is over: the chips that are lost now, and those that are back."""
+        lost, back = [], []
         for chip in self.chips:
             chip.round_over()
+            if not chip.lost and chip.missed >= MISSED_ROUNDS:
+                chip.lost = True
+                lost.append(chip)
+            elif chip.lost and chip.missed == 0:
+                chip.lost = False
+                back.append(chip)
+        self.alive += len(back) - len(lost)
+        return lost, back
 
     def take(self, reply: RegisterReply, now: float) -> None:
         """An answer. Those to nobody's question are ignored, but for counting strangers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -145,12 +145,13 @@ class JobTable:
 
 def split_versions(
     versions: Sequence[int], header: bytes, largest: int, rollable: int, owner: object = None
-) -> list[ChainJob]:
+) -> Iterator[ChainJob]:
     """Versions, all different, as jobs of at most `largest` each (a power of two), each job a set that a mask within
-    `rollable` describes. Versions that form no pattern go one by one. Together the jobs hold each version once."""
+    `rollable` describes, and each made when it is wanted. Versions that form no pattern go one by one. Together the
+    jobs hold each version once."""
     if isinstance(versions, Versions):
-        return _split_run(versions, header, largest, rollable, owner)
-    jobs: list[ChainJob] = []
+        yield from _split_run(versions, header, largest, rollable, owner)
+        return
     at = 0
     while at < len(versions):
         size = min(largest, 1 << (len(versions) - at).bit_length() - 1)
@@ -159,22 +160,19 @@ def split_versions(
             if mask.bit_count() == size.bit_length() - 1 and not mask & ~rollable:
                 break
             size //= 2
-        jobs.append(ChainJob(header, common, mask, owner))
+        yield ChainJob(header, common, mask, owner)
         at += size
-    return jobs
 
 
-def _split_run(run: Versions, header: bytes, largest: int, rollable: int, owner: object) -> list[ChainJob]:
+def _split_run(run: Versions, header: bytes, largest: int, rollable: int, owner: object) -> Iterator[ChainJob]:
     """Numbers 2^k·n to 2^k·(n + 1) - 1 of a run are all settings of the mask's k lowest bits."""
-    jobs: list[ChainJob] = []
     number, end = run.first, run.first + len(run)
     while number < end:
         size = min(largest, 1 << (end - number).bit_length() - 1, number & -number or 1 << 32)
         while (mask := run.spread(size - 1)) & ~rollable:
             size //= 2
-        jobs.append(ChainJob(header, (run.base ^ run.spread(number)) & ~mask, mask, owner))
+        yield ChainJob(header, (run.base ^ run.spread(number)) & ~mask, mask, owner)
         number += size
-    return jobs
 
 
 def _pattern(group: Sequence[int]) -> tuple[int, int]:

@@ -38,7 +38,7 @@ def test_a_whole_unit_is_one_job_for_a_chip_that_rolls_versions() -> None:
         rolled = tuple(base ^ index << 13 for index in range(1 << 16))
         (job,) = split_versions(rolled, bytes(80), 1 << 16, VERSION_ROLLING_MASK)
         assert (job.version_mask, job.version) == (VERSION_ROLLING_MASK, base & ~VERSION_ROLLING_MASK)
-    four = split_versions(tuple(0x2000_0000 | index << 13 for index in range(256)), bytes(80), 4, 0xFFFFFFFF)
+    four = list(split_versions(tuple(0x2000_0000 | index << 13 for index in range(256)), bytes(80), 4, 0xFFFFFFFF))
     assert len(four) == 64
     assert all(job.version_count == 4 for job in four)
 
@@ -48,12 +48,12 @@ def test_a_run_of_versions_splits_without_a_list_and_holds_each_once(rng: random
         first = rng.randrange(1 << 16)
         run = Versions(rng.getrandbits(32), VERSION_ROLLING_MASK, first, rng.randint(1, min(300, (1 << 16) - first)))
         for largest, rollable in ((1 << 16, VERSION_ROLLING_MASK), (4, 0xFFFFFFFF), (1 << 16, 0x6000)):
-            jobs = split_versions(run, bytes(80), largest, rollable)
+            jobs = list(split_versions(run, bytes(80), largest, rollable))
             held = [job.rolled(index) for job in jobs for index in range(job.version_count)]
             assert sorted(held) == sorted(run)
             assert all(job.version_count <= largest and not job.version_mask & ~rollable for job in jobs)
     whole = Versions(0x2000_0000, VERSION_ROLLING_MASK, 0, 1 << 16)
-    assert len(split_versions(whole, bytes(80), 1 << 16, VERSION_ROLLING_MASK)) == 1
+    assert len(list(split_versions(whole, bytes(80), 1 << 16, VERSION_ROLLING_MASK))) == 1
 
 
 def test_units_last_seconds() -> None:
@@ -67,7 +67,7 @@ def test_units_last_seconds() -> None:
 
 
 def test_a_single_version_is_a_job_without_rolling() -> None:
-    lone = split_versions((7,), bytes(80), 1 << 16, VERSION_ROLLING_MASK)
+    lone = list(split_versions((7,), bytes(80), 1 << 16, VERSION_ROLLING_MASK))
     assert [(job.version, job.version_mask) for job in lone] == [(7, 0)]
 
 
