@@ -46,7 +46,8 @@ from miner.work.stratum.client import ClientOptions
 from miner.work.stratum.source import StratumSource
 from miner.work.template import job_from_template, solved_block
 from tests.functional.processes import Node, nodes
-from tests.support.stratum_server import PASSWORD, USER, Pool, StratumServer
+from tests.support.pool_server import PASSWORD, USER
+from tests.support.stratum_server import Pool, StratumServer
 from tests.support.stratum_v2_server import PoolV2, StratumV2Server
 
 GOAL_MS = 20.0

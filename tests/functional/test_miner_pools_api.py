@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.functional.processes import free_port
-from tests.support.stratum_server import PASSWORD, USER, StratumServer
+from tests.support.miner_process import MinerProcess, miner_environment
+from tests.support.pool_server import PASSWORD, USER
+from tests.support.stratum_server import StratumServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.functional
 
@@ -32,30 +33,33 @@ async def ask(port: int, command: str, parameter: object = None) -> dict[str, An
 async def until_shares(server: StratumServer) -> None:
     """Until this pool has taken one more share."""
     before = len(server.pool.accepted)
-    while len(server.pool.accepted) == before:  # noqa: ASYNC110 (the pool has no event for it)
-        await asyncio.sleep(0.05)
+    await eventually("another share", lambda: len(server.pool.accepted) > before)
 
 
-def test_pools_are_added_switched_disabled_and_removed_while_mining(tmp_path: Path) -> None:
+async def pools_once_accepted(port: int, url: str) -> list[dict[str, Any]]:
+    """What the API says of the pools when this one's answer to a share has come."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            places: list[dict[str, Any]] = (await ask(port, "pools"))["POOLS"]
+            if any(place["URL"] == url and place["Accepted"] for place in places):
+                return places
+            await asyncio.sleep(0.05)
+
+
+def test_pools_are_added_switched_disabled_and_removed_while_mining(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    environment = miner_environment(pytestconfig, tmp_path, PICKAXE_POOL_PASSWORD=PASSWORD)
+
     async def scenario() -> None:
         async with StratumServer() as first, StratumServer() as second:
             api_port = free_port()
-            miner = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "node.cli.main", "mine", "--network", "dev", "--threads", "1", "--quiet"),
-                *("--url", first.url, "--user", USER, "--api", str(api_port), "--api-write"),
-                env={**os.environ, "PICKAXE_DATADIR": str(tmp_path), "PICKAXE_POOL_PASSWORD": PASSWORD},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            try:
+            where = ("--url", first.url, "--user", USER, "--api", str(api_port), "--api-write")
+            async with await MinerProcess.start(environment, *where) as miner:
                 await play(api_port, first, second)
-                output = (await miner.communicate())[0].decode()
-                assert miner.returncode == 0, output
+                status, output = await miner.finish()
+                assert status == 0, output
                 assert PASSWORD not in output
-            finally:
-                if miner.returncode is None:
-                    miner.kill()
-                    print((await miner.communicate())[0].decode())
 
     async def play(port: int, first: StratumServer, second: StratumServer) -> None:
         await until_shares(first)
@@ -63,15 +67,12 @@ def test_pools_are_added_switched_disabled_and_removed_while_mining(tmp_path: Pa
         added = await ask(port, "addpool", f"{second.url},{USER},{escaped}")
         assert (added["STATUS"][0]["Code"], added["STATUS"][0]["Msg"]) == (55, f"Added pool 1: '{second.url}'")
         assert (await ask(port, "switchpool", 1))["STATUS"][0]["Code"] == 27
-        await until_shares(second)
-        places = (await ask(port, "pools"))["POOLS"]
+        places = await pools_once_accepted(port, second.url)
         assert {place["POOL"]: (place["Priority"], place["Stratum Active"]) for place in places} == {
             0: (1, False),
             1: (0, True),
         }
-        by_url = {place["URL"]: place for place in places}
-        assert by_url[second.url]["Accepted"] >= 1
-        assert by_url[second.url]["User"] == USER
+        assert {place["URL"]: place["User"] for place in places} == {first.url: USER, second.url: USER}
         assert (await ask(port, "disablepool", 1))["STATUS"][0]["Code"] == 48
         await until_shares(first)
         assert (await ask(port, "disablepool", 0))["STATUS"][0]["Code"] == 51  # the last one

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,89 +12,33 @@ import pytest
 
 from chain.params import NETWORKS
 from tests.functional.processes import Node, nodes
+from tests.support.miner_process import MinerProcess, miner_environment
+from tests.support.pool_server import PASSWORD, USER, NodePool, example_job
 from tests.support.stratum_server import (
-    PASSWORD,
-    USER,
-    NodePool,
     Pool,
     StratumServer,
     absurd_difficulties,
-    example_job,
     only_garbage,
     some_garbage,
 )
 from tests.support.stratum_v2_server import PoolV2, StratumV2Server
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.functional
 
 DEV = NETWORKS["dev"]
 PAYOUT = b"\x00\x14" + bytes(range(20))
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 V2_TARGET = (1 << 234) - 1
 
 
 @pytest.fixture
 def environment(pytestconfig: pytest.Config, tmp_path: Path) -> dict[str, str]:
-    cache = str(pytestconfig.cache.mkdir("pickaxe-kernels")) if pytestconfig.cache is not None else str(tmp_path)
-    return {**os.environ, "PICKAXE_CACHE": cache, "PICKAXE_DATADIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-
-
-class Miner:
-    """A running `pickaxe mine` on one core."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-
-    @classmethod
-    async def start(cls, environment: dict[str, str], *arguments: str, network: str = "dev") -> Miner:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "node.cli.main", "mine", "--network", network, "--threads", "1", "--quiet"),
-            *arguments,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        return cls(process)
-
-    async def line_with(self, text: str) -> str:
-        assert self.process.stdout is not None
-        while line := (await self.process.stdout.readline()).decode():
-            self.lines.append(line.rstrip())
-            if text in line:
-                return line
-        raise AssertionError(f"the miner ended without saying {text!r}: {self.lines}")
-
-    async def __aenter__(self) -> Miner:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-            rest, _ = await self.process.communicate()
-            print("\n".join([*self.lines, rest.decode()]))
-
-    async def interrupt(self) -> str:
-        """Control-C; everything it said. It must end with status 0."""
-        self.process.send_signal(signal.SIGINT)
-        status, output = await self.finish()
-        assert status == 0, output
-        return output
-
-    async def finish(self) -> tuple[int, str]:
-        rest, _ = await self.process.communicate()
-        output = "\n".join([*self.lines, rest.decode()])
-        assert "Traceback" not in output
-        return self.process.returncode or 0, output
+    return miner_environment(pytestconfig, tmp_path)
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, TIMEOUT_S))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 (the pool has no event for it; the scenario has a timeout)
-        await asyncio.sleep(0.01)
 
 
 def login(*servers: StratumServer | StratumV2Server) -> list[str]:
@@ -120,11 +61,12 @@ def test_blocks_mined_at_a_pool_are_accepted_by_a_node(
     async def scenario() -> None:
         async with (
             NodePool(node.url, node.cookie, PAYOUT, make()) as pool,
-            await Miner.start(environment, *login(pool.server)) as miner,
+            await MinerProcess.start(environment, *login(pool.server)) as miner,
         ):
             await miner.line_with("mining at pool")
-            await until(lambda: len(pool.results) >= 8)
+            await eventually("blocks are found", lambda: len(pool.results) >= 8)
             output = await miner.interrupt()
+            await pool.settle()
             assert [answer for _, answer in pool.results if answer is not None] == []
             height = await asyncio.to_thread(node.call, "getblockcount")
             assert height == len(pool.results)
@@ -140,7 +82,7 @@ def test_blocks_mined_at_a_pool_are_accepted_by_a_node(
     async def stops_by_itself() -> None:
         async with (
             NodePool(node.url, node.cookie, PAYOUT, make()) as pool,
-            await Miner.start(environment, *login(pool.server), "--blocks", "2") as miner,
+            await MinerProcess.start(environment, *login(pool.server), "--blocks", "2") as miner,
         ):
             status, output = await miner.finish()
             assert status == 0, output
@@ -157,15 +99,16 @@ def test_every_share_is_taken_and_its_rolled_fields_are_used(environment: dict[s
     async def scenario() -> None:
         async with (
             StratumServer(Pool(difficulty=2**-10)) as server,
-            await Miner.start(environment, *login(server), "--json") as miner,
+            await MinerProcess.start(environment, *login(server), "--json") as miner,
         ):
-            await until(lambda: len(server.pool.accepted) >= 5)
+            await eventually("shares are accepted", lambda: len(server.pool.accepted) >= 5)
             server.pool.new_job(clean=False)
             server.flush()
-            await until(lambda: len(server.pool.jobs) == 2 and server.pool.accepted[-1].job == server.pool.current)
+            assert len(server.pool.jobs) == 2
+            await eventually("shares of it come", lambda: server.pool.accepted[-1].job == server.pool.current)
             server.pool.new_job()
             server.flush()
-            await until(lambda: server.pool.accepted[-1].job == server.pool.current)
+            await eventually("shares of it come", lambda: server.pool.accepted[-1].job == server.pool.current)
             output = await miner.interrupt()
             pool = server.pool
             assert set(pool.rejected) <= {21}, pool.rejected
@@ -187,8 +130,8 @@ def test_a_pool_without_version_rolling_gets_shares_too(environment: dict[str, s
             server.pool.current = None
             job = example_job(9)
             server.pool.new_job(type(job)(**{**vars(job), "coinbase1": job.coinbase1 + b"\0\0"}))
-            async with await Miner.start(environment, *login(server)) as miner:
-                await until(lambda: len(server.pool.accepted) >= 3)
+            async with await MinerProcess.start(environment, *login(server)) as miner:
+                await eventually("shares are accepted", lambda: len(server.pool.accepted) >= 3)
                 await miner.interrupt()
                 assert set(server.pool.rejected) == set()
                 assert {share.header[:4] for share in server.pool.accepted} == {bytes.fromhex("00000020")}
@@ -204,12 +147,12 @@ def test_a_spare_pool_takes_over_and_gives_back(environment: dict[str, str]) -> 
         async with (
             StratumServer() as first,
             StratumServer() as spare,
-            await Miner.start(environment, *login(first, spare)) as miner,
+            await MinerProcess.start(environment, *login(first, spare)) as miner,
         ):
-            await until(lambda: len(first.pool.accepted) >= 1)
+            await eventually("shares are accepted", lambda: len(first.pool.accepted) >= 1)
             assert spare.connected == 0
             await first.stop()
-            await until(lambda: len(spare.pool.accepted) >= 1)
+            await eventually("shares are accepted", lambda: len(spare.pool.accepted) >= 1)
             output = await miner.interrupt()
             assert f"mining at pool 127.0.0.1:{spare.port}" in output
 
@@ -221,9 +164,9 @@ def test_hostile_pools_are_left_and_mining_goes_on_elsewhere(environment: dict[s
         async with (
             StratumServer(hostility=only_garbage) as garbage,
             StratumServer(hostility=some_garbage) as good,
-            await Miner.start(environment, *login(garbage, good)) as miner,
+            await MinerProcess.start(environment, *login(garbage, good)) as miner,
         ):
-            await until(lambda: len(good.pool.accepted) >= 3)
+            await eventually("shares are accepted", lambda: len(good.pool.accepted) >= 3)
             output = await miner.interrupt()
             assert "sends too much nonsense" in output
             assert "malformed 21" in output
@@ -236,9 +179,9 @@ def test_absurd_difficulties_change_nothing(environment: dict[str, str]) -> None
     async def scenario() -> None:
         async with (
             StratumServer(hostility=absurd_difficulties) as server,
-            await Miner.start(environment, *login(server)) as miner,
+            await MinerProcess.start(environment, *login(server)) as miner,
         ):
-            await until(lambda: len(server.pool.accepted) >= 3)
+            await eventually("shares are accepted", lambda: len(server.pool.accepted) >= 3)
             output = await miner.interrupt()
             assert "sets an absurd difficulty, inf: it is not a positive finite number" in output
             assert set(server.pool.rejected) == set()
@@ -250,7 +193,7 @@ def test_a_wrong_password_is_one_line_and_a_failure(environment: dict[str, str])
     async def scenario() -> None:
         async with (
             StratumServer(Pool(users={USER: "another"})) as server,
-            await Miner.start(environment, *login(server)) as miner,
+            await MinerProcess.start(environment, *login(server)) as miner,
         ):
             status, output = await miner.finish()
             assert status == 1
@@ -266,7 +209,7 @@ def test_a_pool_on_another_network_is_named(environment: dict[str, str]) -> None
     async def scenario() -> None:
         async with StratumServer() as server:
             server.pool.new_job(example_job(1, nbits=DEV.genesis.header.nbits))
-            async with await Miner.start(environment, *login(server), network="bitcoin") as miner:
+            async with await MinerProcess.start(environment, *login(server), network="bitcoin") as miner:
                 line = await miner.line_with("cannot be mined")
                 assert "is the pool on another?" in line
                 await miner.interrupt()
@@ -288,7 +231,7 @@ def test_a_pool_on_another_network_is_named(environment: dict[str, str]) -> None
 )
 def test_bad_arguments_are_one_line(environment: dict[str, str], arguments: tuple[str, ...], complaint: str) -> None:
     async def scenario() -> None:
-        async with await Miner.start(environment, *arguments) as miner:
+        async with await MinerProcess.start(environment, *arguments) as miner:
             status, output = await miner.finish()
             assert status == 1
             assert output.startswith("Error: ")

@@ -1,16 +1,14 @@
 """A Stratum V2 pool for tests, written from the specification and apart from the client: the responder's handshake, a
-core without sockets that verifies every share itself, an asyncio edge, and ways to be hostile."""
+core without sockets that verifies every share itself, its server, and ways to be hostile."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import itertools
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryptography.exceptions import InvalidTag
@@ -19,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from chain.crypto import ellswift
 from chain.crypto.secp256k1 import sign_schnorr, xonly_from_secret
 from chain.script.base58 import encode_check
-from tests.support.stratum_server import USER, AcceptedShare, PoolJob, example_job, sha256d
+from tests.support.pool_server import USER, AcceptedShare, Hostility, PoolJob, PoolServer, example_job, sha256d
 
 AUTHORITY_SECRET = hashlib.sha256(b"the authority of the test pool").digest()
 EASY_TARGET = (1 << 250) - 1  #: 64 hashes a share, for hashlib
@@ -294,10 +292,6 @@ def text(value: str) -> bytes:
     return bytes([len(value)]) + value.encode()
 
 
-#: What a hostile pool does to each piece it would send: the piece that goes out, and whether it hangs up then.
-Hostility = Callable[[ConnectionV2, bytes], tuple[bytes, bool]]
-
-
 def silence(connection: ConnectionV2, output: bytes) -> tuple[bytes, bool]:
     return b"", False
 
@@ -316,79 +310,14 @@ def hangs_up_in_mid_frame(connection: ConnectionV2, output: bytes) -> tuple[byte
     return (output[:-5], True) if connection.channel is not None else (output, False)
 
 
-class StratumV2Server:
-    """The asyncio edge. `hostility` acts on what goes out."""
+class StratumV2Server(PoolServer[PoolV2, ConnectionV2]):
+    """See PoolServer."""
 
-    def __init__(self, pool: PoolV2 | None = None, hostility: Hostility | None = None) -> None:
-        self.pool = pool or PoolV2()
-        self.hostility = hostility
-        self.port = 0
-        self.on_share: Callable[[AcceptedShare], None] = lambda share: None
-        self.connected = 0
-        self._server: asyncio.Server | None = None
-        self._writers: dict[ConnectionV2, asyncio.StreamWriter] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+    refusals = (InvalidTag,)
+
+    def __init__(self, pool: PoolV2 | None = None, hostility: Hostility[ConnectionV2] | None = None) -> None:
+        super().__init__(pool or PoolV2(), hostility)
 
     @property
     def url(self) -> str:
         return f"stratum2+tcp://127.0.0.1:{self.port}/{self.pool.key}"
-
-    async def __aenter__(self) -> StratumV2Server:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
-        if self.pool.current is None:
-            self.pool.new_job()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self.disconnect()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._server = None
-
-    def disconnect(self) -> None:
-        for writer in list(self._writers.values()):
-            writer.transport.abort()
-
-    def flush(self) -> None:
-        """Send what the pool has to say by itself."""
-        for connection, writer in list(self._writers.items()):
-            self._write(connection, writer)
-
-    def _write(self, connection: ConnectionV2, writer: asyncio.StreamWriter) -> None:
-        output, hang_up = connection.data_to_send(), False
-        if self.hostility is not None and output:
-            output, hang_up = self.hostility(connection, output)
-        writer.write(output)
-        if hang_up:
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connected += 1
-        connection = self.pool.connect()
-        self._writers[connection] = writer
-        try:
-            while data := await reader.read(1 << 16):
-                for share in connection.receive_data(data):
-                    self.on_share(share)
-                self._write(connection, writer)
-                await writer.drain()
-        except (OSError, InvalidTag, asyncio.CancelledError):
-            pass
-        finally:
-            del self._writers[connection]
-            self._tasks.discard(task)
-            self.pool.connections.remove(connection)
-            writer.close()

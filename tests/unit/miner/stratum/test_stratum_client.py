@@ -30,7 +30,8 @@ from miner.work.stratum.client import (
 )
 from miner.work.stratum.jobs import Work, target_of_share
 from miner.work.stratum.messages import Rejection
-from tests.support.stratum_server import USER, Pool, PoolConnection, example_job
+from tests.support.pool_server import USER, example_job
+from tests.support.stratum_server import Pool, PoolConnection
 
 OPTIONS = ClientOptions(user=USER, password="secret")
 

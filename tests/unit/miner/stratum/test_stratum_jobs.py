@@ -30,7 +30,7 @@ from miner.work.stratum.jobs import (
     swap_words,
     target_of_share,
 )
-from tests.support.stratum_server import example_job
+from tests.support.pool_server import example_job
 
 ANY_TARGET = (1 << 256) - 1
 

@@ -29,7 +29,8 @@ from miner.work.stratum.client import ClientOptions
 from miner.work.stratum.messages import Rejection
 from miner.work.stratum.source import StratumSource
 from tests.support import stratum_server
-from tests.support.stratum_server import PASSWORD, USER, Hostility, Pool, Server, StratumServer
+from tests.support.pool_server import PASSWORD, USER, Hostility, PoolServer
+from tests.support.stratum_server import Pool, PoolConnection, StratumServer
 
 TIMEOUT_S = 20
 EASY = 2**-26  # 64 hashes a share, for hashlib
@@ -67,7 +68,9 @@ class Harness:
         return self.source.pools()[index]
 
 
-def play(harness: Callable[[], Harness], scenario: Callable[[Harness], Awaitable[None]], *pools: Server[Any]) -> None:
+def play(
+    harness: Callable[[], Harness], scenario: Callable[[Harness], Awaitable[None]], *pools: PoolServer[Any, Any]
+) -> None:
     """Start the pools, run the scenario against a running source, and leave nothing behind."""
 
     async def run() -> None:
@@ -112,7 +115,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "RETURN_S", 0.05)
 
 
-def easy(hostility: Hostility | None = None) -> StratumServer:
+def easy(hostility: Hostility[PoolConnection] | None = None) -> StratumServer:
     return StratumServer(Pool(difficulty=EASY), hostility)
 
 
@@ -328,7 +331,9 @@ def test_refused_workers() -> None:
         (stratum_server.silence, "did not answer mining.subscribe"),
     ],
 )
-def test_hostile_pools_are_left(monkeypatch: pytest.MonkeyPatch, hostility: Hostility, complaint: str) -> None:
+def test_hostile_pools_are_left(
+    monkeypatch: pytest.MonkeyPatch, hostility: Hostility[PoolConnection], complaint: str
+) -> None:
     monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.2)
     bad, good = easy(hostility), easy()
 

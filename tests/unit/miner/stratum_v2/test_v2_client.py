@@ -34,7 +34,7 @@ from miner.work.stratum_v2.client import SHARE_PATIENCE_S, ChannelWork, StratumV
 from miner.work.stratum_v2.messages import Message, parse
 from miner.work.stratum_v2.noise import ANSWER_SIZE, Cipher, Initiator, NoiseError
 from miner.work.stratum_v2.wire import MAX_PAYLOAD, BadMessage, Frame, FrameDecoder, encode_frame
-from tests.support.stratum_server import USER, example_job
+from tests.support.pool_server import USER, example_job
 from tests.support.stratum_v2_server import EASY_TARGET, ConnectionV2, PoolV2
 
 SPEC_KEY = "9bXiEd8boQVhq7WddEcERUL5tyyJVFYdU8th3HfbNXK3Yw6GRXh"

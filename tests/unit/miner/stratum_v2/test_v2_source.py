@@ -9,8 +9,9 @@ import pytest
 from chain.primitives.errors import UserError
 from miner.work.stratum import source
 from tests.support import stratum_v2_server
+from tests.support.pool_server import Hostility
 from tests.support.stratum_server import Pool, StratumServer
-from tests.support.stratum_v2_server import AUTHORITY_SECRET, Hostility, PoolV2, StratumV2Server
+from tests.support.stratum_v2_server import AUTHORITY_SECRET, ConnectionV2, PoolV2, StratumV2Server
 from tests.unit.miner.stratum.test_stratum_source import EASY, Harness, play, share_of
 
 SHARE_TARGET = (1 << 250) - 1
@@ -99,7 +100,9 @@ def test_both_versions_stand_in_one_list() -> None:
         (PoolV2(replacements={0x1F: b"\x05"}), None, "it has not sent"),
     ],
 )
-def test_hostile_pools_are_left_for_the_next(pool: PoolV2, hostility: Hostility | None, complaint: str) -> None:
+def test_hostile_pools_are_left_for_the_next(
+    pool: PoolV2, hostility: Hostility[ConnectionV2] | None, complaint: str
+) -> None:
     bad, good = StratumV2Server(pool, hostility), v1()
 
     async def scenario(harness: Harness) -> None:
