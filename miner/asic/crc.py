@@ -22,6 +22,11 @@ def _shift(register: int, bits: int) -> int:
 
 
 _TABLE = bytes(_shift(byte, 8) >> 3 for byte in range(256))
+#: Two bytes in one step: CRC5_PAIRS[(first | second << 8) ^ crc << 3] is the next crc. All that the first may lead to,
+#: taken on by each second in turn.
+CRC5_PAIRS = b"".join(
+    _TABLE.translate(bytes(_TABLE[crc << 3 ^ second] for crc in range(32)).ljust(256)) for second in range(256)
+)
 _TABLE_3_BITS = bytes(_shift(kind << 5, 3) >> 3 for kind in range(8))
 
 

@@ -155,6 +155,11 @@ def test_response_checksums_leave_nothing(body: bytes, kind: int) -> None:
     assert crc.crc5(body + bytes((last,))) == 0
 
 
+@given(st.binary(min_size=2, max_size=2), st.integers(0, 31))
+def test_two_bytes_in_one_step_of_crc5(pair: bytes, start: int) -> None:
+    assert crc.CRC5_PAIRS[int.from_bytes(pair, "little") ^ start << 3] == crc.crc5(pair, start)
+
+
 @given(st.integers(0, 32), st.binary(min_size=32, max_size=32), st.integers(0, 10))
 def test_ticket_masks_count_leading_zeros(bits: int, digest: bytes, zeros: int) -> None:
     shown = bytes(4) + ((int.from_bytes(digest, "big") >> 32 + zeros).to_bytes(28, "big"))

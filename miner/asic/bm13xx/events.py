@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.work import CheckedNonce
@@ -53,8 +54,7 @@ class Overheated:
     temperature_c: float
 
 
-@dataclass(frozen=True, slots=True)
-class NonceChecked:
+class NonceChecked(NamedTuple):
     """A nonce has come and has been hashed by the host."""
 
     result: CheckedNonce

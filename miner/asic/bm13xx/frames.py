@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from miner.asic.crc import crc5, crc16
+from miner.asic.crc import CRC5_PAIRS, CRC5_START, crc5, crc16
 
 TO_CHIP = b"\x55\xaa"
 TO_HOST = b"\xaa\x55"
@@ -27,6 +27,8 @@ _JOB = 0x21
 _BROADCAST = 0x10
 _NONCE_KIND = 4
 _REGISTER_KIND = 0
+#: After the preamble, little-endian as a nonce is: four bytes, two, version bits (big-endian there), type and CRC.
+_LONG, _SHORT = struct.Struct("<IHHB"), struct.Struct("<IHB")
 _ROOM = 4096  #: bytes of a decoder's buffer: 4 ms of the fastest link
 
 
@@ -170,7 +172,8 @@ class ReplyDecoder:
                 keep = 1 if self._end > self._start and buffer[self._end - 1] == TO_HOST[0] else 0
                 self._skip_to(self._end - keep)
                 return replies
-            self._skip_to(at)
+            if at != self._start:
+                self._skip_to(at)
             if self._end - at < size:
                 return replies
             reply = self._parse(at, size)
@@ -202,16 +205,21 @@ class ReplyDecoder:
         self._start = position
 
     def _parse(self, at: int, size: int) -> Reply | None:
-        buffer = self._buffer
-        kind = buffer[at + size - 1] >> 5
+        version: int | None = None
+        if size == LONG_REPLY:
+            nonce, pair, version, last = _LONG.unpack_from(self._buffer, at + 2)
+        else:
+            nonce, pair, last = _SHORT.unpack_from(self._buffer, at + 2)
+        kind = last >> 5
         if kind not in (_NONCE_KIND, _REGISTER_KIND):
             return None
-        if crc5(memoryview(buffer)[at + 2 : at + size]):
+        crc = CRC5_PAIRS[nonce >> 16 ^ CRC5_PAIRS[nonce & 0xFFFF ^ CRC5_START << 3] << 3]
+        crc = CRC5_PAIRS[pair ^ crc << 3]
+        if version is not None:
+            crc = CRC5_PAIRS[version ^ crc << 3]
+            version = version >> 8 | (version & 0xFF) << 8
+        if crc5((last,), crc):
             return None
         if kind == _REGISTER_KIND:
-            value, address, register = struct.unpack_from(">IBB", buffer, at + 2)
-            return RegisterReply(value, address, register)
-        nonce, quality, tag = struct.unpack_from("<IBB", buffer, at + 2)
-        return NonceReply(
-            nonce, quality, tag, int.from_bytes(buffer[at + 8 : at + 10], "big") if size == LONG_REPLY else None
-        )
+            return RegisterReply(int.from_bytes(nonce.to_bytes(4, "little"), "big"), pair & 0xFF, pair >> 8)
+        return NonceReply(nonce, pair & 0xFF, pair >> 8, version)

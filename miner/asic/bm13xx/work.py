@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from miner.asic.bm13xx.frames import NonceReply, full_header_job, midstate_job
 from miner.asic.bm13xx.models.model import ChipModel, JobFormat
@@ -48,7 +49,7 @@ class ChainJob:
 
     def header_with(self, version: int, nonce: int) -> bytes:
         """The header that was hashed."""
-        return (version & MASK).to_bytes(4, "little") + self.header[4:76] + nonce.to_bytes(4, "little")
+        return b"%b%b%b" % ((version & MASK).to_bytes(4, "little"), self.header[4:76], nonce.to_bytes(4, "little"))
 
 
 class Outcome(Enum):
@@ -60,9 +61,10 @@ class Outcome(Enum):
     STALE = "stale"  #: of a job that has been withdrawn
     WRONG = "wrong"  #: its hash is nothing: a hardware error, or damage on the way
 
+    __hash__ = object.__hash__  # as good, and not run by the interpreter for each count of a nonce
 
-@dataclass(frozen=True, slots=True)
-class CheckedNonce:
+
+class CheckedNonce(NamedTuple):
     """A nonce after the host's own hash. `job`, `version` and `number` (the hash as an integer) are None, 0 and 0 for
     a stale one; `chip` and `core` None where the nonce does not tell."""
 
@@ -80,7 +82,7 @@ class CheckedNonce:
 class _Entry:
     job: ChainJob
     ticket: int
-    seen: set[tuple[int, int]] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)  #: version << 32 | nonce
 
 
 class JobTable:
@@ -118,29 +120,27 @@ class JobTable:
         """Look the job up, rebuild the header, hash it."""
         model = self._model
         chip, core = model.chip_of(reply.nonce, chips), model.core_of(reply.nonce)
-        sub_core = reply.tag & model.sub_core_mask
-        entry = self._entries.get(model.job_id_of(reply.tag))
+        nonce, _quality, tag, version_field = reply
+        sub_core = tag & model.sub_core_mask
+        entry = self._entries.get(model.job_id_of(tag))
         if entry is None:
-            return CheckedNonce(Outcome.STALE, reply.nonce, 0, 0, None, chip, core, sub_core)
+            return CheckedNonce(Outcome.STALE, nonce, 0, 0, None, chip, core, sub_core)
         job = entry.job
-        if reply.version_field is not None:
-            version = job.version | reply.version_field << 13
-        else:
-            version = job.rolled(sub_core)
-        number = hash_number(header_hash(job.header_with(version, reply.nonce)))
+        version = job.rolled(sub_core) if version_field is None else job.version | version_field << 13
+        number = hash_number(header_hash(job.header_with(version, nonce)))
         zeros = 256 - number.bit_length()
         asked = self._zero_bits + min(ticket, entry.ticket).bit_length() - 1
         outcome = Outcome.GOOD
         if zeros < self._zero_bits or version & ~job.version_mask != job.version:
             outcome = Outcome.WRONG
-        elif (version, reply.nonce) in entry.seen:
+        elif (key := version << 32 | nonce) in entry.seen:
             outcome = Outcome.DUPLICATE
         else:
             if len(entry.seen) < _SEEN_LIMIT:
-                entry.seen.add((version, reply.nonce))
+                entry.seen.add(key)
             if zeros < asked:
                 outcome = Outcome.BELOW_TICKET
-        return CheckedNonce(outcome, reply.nonce, version, number, job, chip, core, sub_core)
+        return CheckedNonce(outcome, nonce, version, number, job, chip, core, sub_core)
 
 
 def split_versions(
