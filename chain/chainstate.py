@@ -20,49 +20,46 @@ from typing import BinaryIO
 
 from chain import block_import, collector
 from chain.coins import CoinsCache
-from chain.connect import connect_block, disconnect_block
+from chain.coins_mover import CoinsMover
+from chain.connect import connect_block
 from chain.consensus.block import (
     accept_header,
     check_block,
-    check_merkle_root,
-    check_witness_malleation,
     contextual_check_block,
     contextual_check_header,
     duplicate_invalid,
 )
 from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
 from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, EventLog, HeaderTipChanged, TipChanged
-from chain.index import HAVE_UNDO, VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
+from chain.index import VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
 from chain.params import AssumeUtxo, NetworkParams
 from chain.primitives.block import Block
-from chain.primitives.errors import DecodeError, LocalFault, UserError
+from chain.primitives.errors import LocalFault, UserError
 from chain.primitives.header import BlockHeader
-from chain.primitives.types import ZERO_HASH, BlockHash, OutPoint, PackedCoin, hash_to_hex
+from chain.primitives.types import BlockHash, OutPoint, PackedCoin, hash_to_hex
 from chain.script_queue import ScriptCache
 from chain.snapshot import folders
-from chain.snapshot.background import BackgroundChain, invalid_below_snapshot, refutation
+from chain.snapshot.background import BackgroundChain, SnapshotRefuted, refutation
 from chain.snapshot.dump import DumpProgress, DumpResult, dump_snapshot
 from chain.snapshot.format import SnapshotMetadata
 from chain.snapshot.load import LoadProgress, load_snapshot
-from chain.snapshot.opening import open_stores
+from chain.snapshot.opening import Stores, open_stores, restore_tree
 from chain.storage.block_files import MAX_FILE_SIZE, BlockFiles
 from chain.storage.layout import BLOCKS_DIR
 from chain.storage.lock import DirectoryLock
 from chain.storage.store import INITIAL_MAP_SIZE, ChainStore, FrozenCoins
-from chain.storage.undo import decode_undo, encode_undo
+from chain.stored_blocks import StoredBlocks
 from chain.utxo_stats import UtxoHash, UtxoTotals, utxo_totals
 from chain.verify_chain import verify_chain
 
 DEFAULT_DBCACHE_BYTES = 450 << 20  #: Core's default
 MIN_BLOCKS_TO_KEEP = 288  #: an unrequested block further ahead of the tip is not stored (Core)
 MAX_TIP_AGE_S = 24 * 60 * 60  #: with an older tip the node is still catching up (Core)
-ASSUMED_VALID_BURIAL_S = 14 * 24 * 60 * 60  #: work that must lie on top of an assumed-valid block (Core)
 FLUSH_INTERVAL_S = 60.0  #: at the tip; bounds what a crash makes us connect again
 SYNC_FLUSH_INTERVAL_S = 900.0  #: while catching up, where memory decides
 BACKGROUND_STEP_S = 0.25  #: background validation lets others have the chain after so long
 SIDE_CACHE_SHARE = 0.05  #: of the coin cache, for the chain that has less to do while there are two (Core)
 STEP_BLOCKS = 32  #: blocks whose events are handed out together
-_RECENT_BLOCKS = 32
 
 
 class Chainstate:
@@ -102,9 +99,7 @@ class Chainstate:
         self.script_cache = ScriptCache()
         self.minimum_chain_work = params.minimum_chain_work if minimum_chain_work is None else minimum_chain_work
         self._clock = clock
-        self._assumevalid = params.assumevalid if assumevalid is None else assumevalid
         self._events = EventLog()
-        self._recent: dict[BlockHash, Block] = {}
         self._caught_up = False
         self._fault = False
         self._reindex_from_files = reindex
@@ -136,6 +131,16 @@ class Chainstate:
                 first_block=params.genesis.raw,
                 restore_key=reindex,
             )
+            self._blocks = StoredBlocks(self.files, params)
+            self._mover = CoinsMover(
+                self.index,
+                self._blocks,
+                self.files,
+                pool=self.script_pool,
+                script_cache=self.script_cache,
+                assumevalid=params.assumevalid if assumevalid is None else assumevalid,
+                minimum_chain_work=self.minimum_chain_work,
+            )
             stores = open_stores(
                 datadir, params, map_size=map_size, recreate=reindex, drop_snapshot=reindex or reindex_chainstate
             )
@@ -145,7 +150,7 @@ class Chainstate:
             self._last_flush = time.monotonic()
             if reindex_chainstate:
                 self._store.wipe_coins()
-            self._load(stores.assumed, scan=not reindex, activate=not reindex and not reindex_chainstate)
+            self._load(stores, scan=not reindex, activate=not reindex and not reindex_chainstate)
         except BaseException:
             self._release()
             raise
@@ -223,44 +228,16 @@ class Chainstate:
 
     def read_block_raw(self, entry: BlockIndexEntry) -> bytes:
         """The block's bytes from disk; LocalFault if they are not there."""
-        if not entry.have_data:
-            raise LocalFault(f"Block {hash_to_hex(entry.hash)} is not on disk")
-        return self.files.read_block(entry.file_number, entry.data_pos)
+        return self._blocks.read_raw(entry)
 
     def read_block(self, entry: BlockIndexEntry, *, from_disk: bool = False) -> Block:
-        """The block, parsed; LocalFault if the disk does not hold it or holds something else. One that just arrived is
-        returned from memory unless `from_disk`.
-        """
-        recent = None if from_disk else self._recent.get(entry.hash)
-        if recent is not None:
-            return recent
-        try:
-            block = Block.parse(self.read_block_raw(entry))
-        except DecodeError as error:
-            raise _damaged(entry, str(error)) from error
-        if block.hash != entry.hash:
-            raise _damaged(entry, "another block is in its place")
-        try:  # the header is right: these two cover all the rest, so that damage is not mistaken for an invalid block
-            check_merkle_root(block)
-            if entry.height >= self.params.segwit_height:  # before, witnesses may lie there from another setting of it
-                check_witness_malleation(block, True)
-        except ConsensusError as error:
-            raise _damaged(entry, str(error)) from error
-        return block
+        """The block, from memory if it just arrived and not `from_disk`; LocalFault if the disk does not hold it."""
+        recent = None if from_disk else self._blocks.recent(entry.hash)
+        return recent or self._blocks.read(entry)
 
     def read_undo(self, entry: BlockIndexEntry) -> list[list[PackedCoin]]:
-        """The coins that the block spent, by transaction (without the coinbase) and input; LocalFault if they are
-        missing or damaged.
-        """
-        if entry.prev is None:
-            return []
-        if not entry.have_undo:
-            raise LocalFault(f"The undo data of block {hash_to_hex(entry.hash)} are not on disk")
-        data = self.files.read_undo(entry.file_number, entry.undo_pos, entry.prev.hash)
-        try:
-            return decode_undo(data)
-        except DecodeError as error:
-            raise _damaged(entry, f"its undo data: {error}") from error
+        """The coins that the block spent, by transaction (without the coinbase) and input; LocalFault if damaged."""
+        return self._blocks.read_undo(entry)
 
     def iterate_coins(self) -> Iterator[tuple[OutPoint, PackedCoin]]:
         """Every unspent coin at the tip, ordered by outpoint bytes. Flushes first. Finish or drop the iterator
@@ -474,40 +451,20 @@ class Chainstate:
         end = time.monotonic() + seconds
         try:
             while (background := self.background) is not None and background.can_advance:
-                if background.tip is background.base:
-                    self._hash_background(background)
+                if background.advance(self._mover, self.flush):
+                    self._confirm_snapshot(background)
                 else:
-                    self._move_background(background)
+                    self._relieve(background.coins)
                 if time.monotonic() >= end:
                     break
+        except SnapshotRefuted as refuted:
+            raise self._drop_snapshot(refuted) from refuted
         except LocalFault:
             self._fault = True
             raise
         return self.drain_events()
 
-    def _move_background(self, background: BackgroundChain) -> None:
-        entry = background.next_block
-        if entry is None:  # it stands on another branch than the snapshot
-            entry = background.tip
-            background.tip = self._disconnect(entry, background.coins)[1]
-        else:
-            try:
-                self._connect(entry, background.tip, background.coins)
-            except ConsensusError as error:
-                self.index.mark_failed(entry)
-                raise self._refute_snapshot(invalid_below_snapshot(entry, error)) from error
-            background.tip = entry
-        self._relieve(background.coins)
-
-    def _hash_background(self, background: BackgroundChain) -> None:
-        if not background.hashing:
-            self.flush()
-        digest = background.hash_step()
-        if digest is None:
-            return
-        if digest != background.assumed.hash_serialized:
-            expected = hash_to_hex(background.assumed.hash_serialized)
-            raise self._refute_snapshot(f"the coins' hash is {hash_to_hex(digest)}, not {expected}")
+    def _confirm_snapshot(self, background: BackgroundChain) -> None:
         self._store.confirm_snapshot(background.base.hash)
         self.background = None
         self.files.historical = None
@@ -515,13 +472,15 @@ class Chainstate:
         self._share_cache()
         self._events.restore(self.activate_best_chain())
 
-    def _refute_snapshot(self, why: str) -> LocalFault:
+    def _drop_snapshot(self, refuted: SnapshotRefuted) -> LocalFault:
         """Set the snapshot's coins aside; what to tell the operator."""
+        if refuted.block is not None:
+            self.index.mark_failed(refuted.block)
         heights = self.tip.height, 0 if self.background is None else self.background.tip.height
         self.flush()
         self._fault = True
         self._coin_store.close()
-        return refutation(why, *heights, folders.set_aside(self.datadir))
+        return refutation(str(refuted), *heights, folders.set_aside(self.datadir))
 
     def _share_cache(self) -> None:
         """Divide the coin cache between the chains: most goes to the active one while it is far behind, else to the
@@ -585,7 +544,7 @@ class Chainstate:
                 if error.result is not BlockResult.MUTATED:
                     self.index.mark_failed(entry)
                     if self.background is not None and self.background.needs(entry):
-                        raise self._refute_snapshot(invalid_below_snapshot(entry, error)) from error
+                        raise self._drop_snapshot(SnapshotRefuted.by_block(entry, error)) from error
                 raise
         try:
             historical = self.background is not None and self.background.needs(entry)
@@ -595,9 +554,7 @@ class Chainstate:
             raise
         self.index.received(entry, len(block.transactions))
         if stored is None:
-            self._recent[entry.hash] = block
-            if len(self._recent) > _RECENT_BLOCKS:
-                del self._recent[next(iter(self._recent))]
+            self._blocks.remember(block)
         return entry, True
 
     def _activate_step(self) -> int:
@@ -626,7 +583,7 @@ class Chainstate:
             except ConsensusError as error:
                 index.mark_failed(entry)
                 index.rebuild_candidates()
-                self._recent.pop(entry.hash, None)
+                self._blocks.forget(entry.hash)
                 self._events.append(BlockRejected(entry, error))
                 break
             if moves >= STEP_BLOCKS and entry.chainwork > tip.chainwork:
@@ -635,7 +592,7 @@ class Chainstate:
         return moves
 
     def _connect_tip(self, entry: BlockIndexEntry) -> None:
-        block = self._connect(entry, self.tip, self.coins)
+        block = self._mover.connect(entry, self.tip, self.coins)
         self.index.set_tip(entry)
         self._events.append(BlockConnected(entry, block, self.read_block))
         self._relieve(self.coins)
@@ -646,98 +603,19 @@ class Chainstate:
             if coins.over_budget:
                 self.flush()
 
-    def _connect(self, entry: BlockIndexEntry, prev: BlockIndexEntry, coins: CoinsCache) -> Block:
-        """Check the block of `entry` against `coins`, the state at its parent, and apply it to them."""
-        block = self._recent.get(entry.hash)
-        if block is None:
-            block = self.read_block(entry)
-            try:
-                check_block(block, self.params, check_merkle=False)
-            except ConsensusError as error:
-                raise _damaged(entry, str(error)) from error
-        effect = connect_block(
-            block,
-            prev,
-            coins,
-            self.params,
-            check_scripts=not self._scripts_assumed_valid(entry),
-            pool=self.script_pool,
-            script_cache=self.script_cache,
-        )
-        if not entry.have_undo:
-            entry.undo_pos = self.files.append_undo(entry.file_number, prev.hash, encode_undo(effect.undo))
-            entry.status |= HAVE_UNDO
-        if self.params.bip30_exceptions.get(entry.hash) == entry.height:
-            coins.overwrite(effect.created)
-        coins.apply(effect.spent, effect.created)
-        entry.raise_validity(VALID_SCRIPTS)
-        self.index.dirty.add(entry)
-        self._recent.pop(entry.hash, None)
-        return block
-
     def _disconnect_tip(self) -> None:
         entry = self.tip
-        block, prev = self._disconnect(entry, self.coins)
+        block, prev = self._mover.disconnect(entry, self.coins)
         self.index.set_tip(prev)
         self._events.append(BlockDisconnected(entry, block, self.read_block))
 
-    def _disconnect(self, entry: BlockIndexEntry, coins: CoinsCache) -> tuple[Block, BlockIndexEntry]:
-        """Take the block of `entry` off `coins`, which are at it; the block and its parent."""
-        if entry.prev is None:
-            raise LocalFault(
-                "The genesis block cannot be disconnected: the block index is damaged; start with --reindex to rebuild"
-            )
-        block = self.read_block(entry)
-        effect = disconnect_block(block, entry, self.read_undo(entry), coins, self.params)
-        coins.apply(effect.spent, effect.created)
-        return block, entry.prev
-
-    def _scripts_assumed_valid(self, entry: BlockIndexEntry) -> bool:
-        if not self._assumevalid or self._assumevalid == ZERO_HASH:
-            return False
-        assumed = self.index.get(self._assumevalid)
-        best = self.index.best_header
-        if assumed is None or assumed.ancestor(entry.height) is not entry or best.ancestor(entry.height) is not entry:
-            return False
-        if best.chainwork < self.minimum_chain_work:
-            return False
-        # The work on top of it, as time at the pace of the best header, guards against a forged chain made to skip
-        # the scripts.
-        prev = best.prev
-        block_work = best.chainwork - prev.chainwork if prev is not None else best.chainwork
-        return (best.chainwork - entry.chainwork) * self.params.block_interval_s > ASSUMED_VALID_BURIAL_S * block_work
-
-    def _load(self, snapshot: AssumeUtxo | None, *, scan: bool, activate: bool) -> None:
+    def _load(self, stores: Stores, *, scan: bool, activate: bool) -> None:
         """Header tree and tip as of the last flush, then the blocks that were written after it."""
-        index = self.index
-        try:
-            with collector.kept():
-                rows = self._store.load_index()
-                is_new = not rows
-                index.restore(rows, None if snapshot is None else (snapshot.block_hash, snapshot.chain_tx_count))
-                rows.clear()
-            tip_hash = self._coin_store.tip
-            tip = index.entries[tip_hash] if tip_hash is not None else None
-            if snapshot is not None:
-                self.background = BackgroundChain(
-                    CoinsCache(self._store, self._dbcache_bytes),
-                    self._store,
-                    index.entries[self._store.tip or self.params.genesis_hash],
-                    index.entries[snapshot.block_hash],
-                    snapshot,
-                )
-                self.snapshot_base = snapshot.block_hash
-        except KeyError as error:
-            raise LocalFault(
-                f"The block index in {self._store.path} has a gap; start with --reindex to rebuild it"
-            ) from error
-        index.finish_restore(tip)
+        is_new, self.background = restore_tree(self.index, stores, self._dbcache_bytes)
+        if self.background is not None:
+            self.snapshot_base = self.background.base.hash
         self.files.set_position(*self._store.position, cut=False)
         self.files.historical = self._store.historical_position
-        if tip is None:
-            index.genesis.raise_validity(VALID_SCRIPTS)
-            index.set_tip(index.genesis)
-            index.rebuild_candidates()
         if scan:
             if is_new:  # whatever undo data are there, of Core's or of a database that is gone: nobody names them
                 self.files.delete_undo()
@@ -769,10 +647,3 @@ class Chainstate:
                 store.close()
         collector.release()
         self._lock.release()
-
-
-def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:
-    return LocalFault(
-        f"Block {hash_to_hex(entry.hash)} at height {entry.height} is damaged on disk ({what}); "
-        "start with --reindex to rebuild"
-    )

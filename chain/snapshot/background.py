@@ -6,9 +6,11 @@ snapshot's block the hash of its own coins must be that of the network's table (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from chain.coins import CoinsCache
+from chain.coins_mover import CoinsMover
 from chain.consensus.errors import ConsensusError
 from chain.index import BlockIndexEntry, last_common_ancestor
 from chain.params import AssumeUtxo
@@ -18,6 +20,20 @@ from chain.snapshot.format import SetHash
 from chain.storage.store import ChainStore
 
 HASH_STEP_COINS = 20_000  #: hashed at a time
+
+
+class SnapshotRefuted(Exception):
+    """The snapshot is wrong, and why. `block` is the invalid one below it, if it is for that."""
+
+    def __init__(self, why: str, block: BlockIndexEntry | None = None) -> None:
+        super().__init__(why)
+        self.block = block
+
+    @classmethod
+    def by_block(cls, entry: BlockIndexEntry, error: ConsensusError) -> SnapshotRefuted:
+        """Because a block that it builds on breaks a rule."""
+        what = f"block {hash_to_hex(entry.hash)} at height {entry.height} below it is invalid ({error})"
+        return cls(what, entry)
 
 
 class BackgroundChain:
@@ -62,21 +78,41 @@ class BackgroundChain:
         """The share of the transactions up to the snapshot that have been validated."""
         return self.tip.chain_tx_count / self.base.chain_tx_count if self.base.chain_tx_count else 0.0
 
-    def hash_step(self) -> bytes | None:
-        """At the snapshot's block, with all coins flushed: hash some more of them; the hash of all once it is done."""
-        if self._hash is None:
+    def advance(self, mover: CoinsMover, flush: Callable[[], None]) -> bool:
+        """Connect a block or, after the last, hash some coins; whether the snapshot is thereby proved right. Call it
+        while `can_advance`. `flush` writes the coins to their store. SnapshotRefuted if it is wrong.
+        """
+        if self.tip is not self.base:
+            self._move(mover)
+            return False
+        if self._hash is None:  # from here on the coins do not change any more
+            flush()
             self._hash = SetHash()
         coins = self._store.coins_after(self._hashed_to, HASH_STEP_COINS)
         self._hash.update(coins)
         if coins:
             self._hashed_to = coins[-1][0]
-            return None
-        return self._hash.digest()
+            return False
+        digest, wanted = self._hash.digest(), self.assumed.hash_serialized
+        if digest != wanted:
+            raise SnapshotRefuted(f"the coins' hash is {hash_to_hex(digest)}, not {hash_to_hex(wanted)}")
+        return True
 
     @property
     def hashing(self) -> bool:
         """Whether hashing has begun: the coins must not change any more."""
         return self._hash is not None
+
+    def _move(self, mover: CoinsMover) -> None:
+        entry = self.next_block
+        if entry is None:  # it stands on another branch than the snapshot
+            self.tip = mover.disconnect(self.tip, self.coins)[1]
+            return
+        try:
+            mover.connect(entry, self.tip, self.coins)
+        except ConsensusError as error:
+            raise SnapshotRefuted.by_block(entry, error) from error
+        self.tip = entry
 
 
 def refutation(why: str, height: int, validated_height: int, place: Path) -> LocalFault:
@@ -89,8 +125,3 @@ def refutation(why: str, height: int, validated_height: int, place: Path) -> Loc
         " any snapshot data. Please report this incident, including how you obtained the snapshot. The invalid coins"
         f" are left in {place} for an examination; delete that folder when you do not need it"
     )
-
-
-def invalid_below_snapshot(entry: BlockIndexEntry, error: ConsensusError) -> str:
-    """The reason when a block that the snapshot builds on breaks a rule."""
-    return f"block {hash_to_hex(entry.hash)} at height {entry.height} below it is invalid ({error})"
