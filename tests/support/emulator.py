@@ -22,7 +22,7 @@ class EmulatorProcess:
         self._log = log
         advice = until("the emulator says how to mine on it", lambda: re.search("^mine on it: .*\n", self.said(), re.M))
         pairs = [pair for pair in re.findall(r"--\S+ \S+", advice[0]) if "address" not in pair]
-        self.options = [part for pair in pairs for part in pair.split()]
+        self.options: list[str] = [part for pair in pairs for part in pair.split()]
 
     def said(self) -> str:
         """All that it has printed."""

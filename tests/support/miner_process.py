@@ -41,7 +41,7 @@ class MinerProcess:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         if self.process.returncode is None:
             self.process.kill()
             rest, _ = await self.process.communicate()

@@ -90,7 +90,7 @@ Hostility: TypeAlias = Callable[[C, bytes], tuple[bytes, bool]]
 class PoolServer(ABC, Generic[P, C]):
     """The asyncio edge. `hostility` acts on what goes out; with `tls` it has a certificate."""
 
-    refusals: tuple[type[Exception], ...] = ()  #: what a connection raises to be hung up on
+    endings: tuple[type[BaseException], ...] = (OSError, asyncio.CancelledError)  #: of a connection, raised
 
     def __init__(self, pool: P, hostility: Hostility[C] | None = None) -> None:
         self.pool = pool
@@ -161,7 +161,7 @@ class PoolServer(ABC, Generic[P, C]):
                     self.on_share(share)
                 self._write(connection, writer)
                 await writer.drain()
-        except (OSError, asyncio.CancelledError, *self.refusals):
+        except self.endings:
             pass
         finally:
             del self._writers[connection]

@@ -313,7 +313,7 @@ def hangs_up_in_mid_frame(connection: ConnectionV2, output: bytes) -> tuple[byte
 class StratumV2Server(PoolServer[PoolV2, ConnectionV2]):
     """See PoolServer."""
 
-    refusals = (InvalidTag,)
+    endings = (*PoolServer.endings, InvalidTag)
 
     def __init__(self, pool: PoolV2 | None = None, hostility: Hostility[ConnectionV2] | None = None) -> None:
         super().__init__(pool or PoolV2(), hostility)
