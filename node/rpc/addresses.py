@@ -3,7 +3,8 @@ answers are those of the Bitcore (Insight) node, with pages added."""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from chain.indexes.addresses import AddressIndex, ScriptCoin, ScriptDelta, script_hash_of
 from chain.primitives.errors import UserError
@@ -21,6 +22,9 @@ MAX_ENTRIES: Final = 10_000  #: in one answer
 _WHICH: Final = 'an address, or {"addresses": [...], "scripts": [hex, ...]}'
 _PAGES: Final = '; with "limit" and "cursor" page by page, for one address'
 _NOT_ENABLED: Final = "Address index is not enabled. Start the node with --addressindex."
+
+
+Found = TypeVar("Found", ScriptDelta, ScriptCoin)
 
 
 class _Wanted(NamedTuple):
@@ -100,33 +104,48 @@ def _by_script(context: RpcContext, text: JSON) -> _Wanted:
 
 def _deltas(request: _Request) -> list[tuple[_Wanted, ScriptDelta]]:
     """The history of all scripts, in the order of the chain."""
-    found: list[tuple[_Wanted, ScriptDelta]] = []
+
+    def history(script_hash: bytes, room: int) -> list[ScriptDelta]:
+        return request.entries.history(script_hash, room, after=request.cursor, start=request.start, end=request.end)
+
+    return _collect(request, history, lambda delta: delta[:4])
+
+
+def _coins(request: _Request) -> list[tuple[_Wanted, ScriptCoin]]:
+    """The unspent coins of all scripts, oldest first."""
+
+    def unspent(script_hash: bytes, room: int) -> list[ScriptCoin]:
+        return request.entries.unspent(script_hash, room, after=request.cursor)
+
+    return _collect(request, unspent, lambda coin: coin.height)
+
+
+def _collect(
+    request: _Request, read: Callable[[bytes, int], Iterable[Found]], order: Callable[[Found], Any]
+) -> list[tuple[_Wanted, Found]]:
+    """What `read` finds for each script's hash, with room for so many entries; one page of it, or all there is."""
+    found: list[tuple[_Wanted, Found]] = []
     for wanted in request.scripts:
         room = (request.limit or MAX_ENTRIES + 1) - len(found)
-        history = request.entries.history(wanted.hash, room, after=request.cursor, start=request.start, end=request.end)
-        found += [(wanted, delta) for delta in history]
-        _check_size(request, len(found))
+        found += [(wanted, entry) for entry in read(wanted.hash, room)]
+        if request.limit is None and len(found) > MAX_ENTRIES:
+            raise invalid_parameter(
+                f"More than {MAX_ENTRIES} entries: narrow start and end, or ask page by page with limit and cursor"
+            )
     if len(request.scripts) > 1:
-        found.sort(key=lambda item: item[1][:4])
+        found.sort(key=lambda item: order(item[1]))
     return found
 
 
-def _check_size(request: _Request, count: int) -> None:
-    if request.limit is None and count > MAX_ENTRIES:
-        raise invalid_parameter(
-            f"More than {MAX_ENTRIES} entries: narrow start and end, or ask page by page with limit and cursor"
-        )
-
-
 def _answer(
-    context: RpcContext, request: _Request, key: str, rows: list[JSON], last: ScriptDelta | ScriptCoin | None
+    context: RpcContext, request: _Request, key: str, rows: list[JSON], found: Sequence[tuple[_Wanted, Found]]
 ) -> JSON:
-    """A plain list; an object where pages or chainInfo are asked for."""
+    """The rows made of what was found: a plain list; an object where pages or chainInfo are asked for."""
     if request.limit is None and not request.chain_info:
         return rows
     out: dict[str, JSON] = {key: rows}
-    if request.limit is not None:
-        out["cursor"] = last.cursor.hex() if last is not None else ""
+    if request.limit is not None:  # where the next page begins; empty if this was the last one
+        out["cursor"] = found[-1][1].cursor.hex() if len(found) == request.limit else ""
     if request.chain_info:
         tip = context.chain.tip
         out["hash"] = hash_to_hex(tip.hash)
@@ -161,7 +180,7 @@ def getaddresstxids(context: RpcContext, addresses: JSON) -> JSON:
     request = _parse(context, addresses)
     found = _deltas(request)
     txids: list[JSON] = list(dict.fromkeys(hash_to_hex(delta.txid) for _, delta in found))
-    return _answer(context, request, "txids", txids, _last(request, found))
+    return _answer(context, request, "txids", txids, found)
 
 
 @rpc(
@@ -184,7 +203,7 @@ def getaddressdeltas(context: RpcContext, addresses: JSON) -> JSON:
         }
         for wanted, delta in found
     ]
-    return _answer(context, request, "deltas", rows, _last(request, found))
+    return _answer(context, request, "deltas", rows, found)
 
 
 @rpc(
@@ -195,13 +214,7 @@ def getaddressdeltas(context: RpcContext, addresses: JSON) -> JSON:
 )
 def getaddressutxos(context: RpcContext, addresses: JSON) -> JSON:
     request = _parse(context, addresses)
-    found: list[tuple[_Wanted, ScriptCoin]] = []
-    for wanted in request.scripts:
-        room = (request.limit or MAX_ENTRIES + 1) - len(found)
-        found += [(wanted, coin) for coin in request.entries.unspent(wanted.hash, room, after=request.cursor)]
-        _check_size(request, len(found))
-    if len(request.scripts) > 1:
-        found.sort(key=lambda item: item[1].height)
+    found = _coins(request)
     rows: list[JSON] = []
     for wanted, coin in found:
         txid, n = split_outpoint(coin.outpoint)
@@ -216,9 +229,4 @@ def getaddressutxos(context: RpcContext, addresses: JSON) -> JSON:
                 "coinbase": coin.coinbase,
             }
         )
-    return _answer(context, request, "utxos", rows, _last(request, found))
-
-
-def _last(request: _Request, found: list[tuple[_Wanted, Any]]) -> Any:
-    """Where the next page begins; None if this was the last one."""
-    return found[-1][1] if request.limit is not None and len(found) == request.limit else None
+    return _answer(context, request, "utxos", rows, found)
