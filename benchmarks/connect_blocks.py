@@ -28,12 +28,12 @@ from benchmarks.replay_chain import CACHE, ReplayChain, describe, read_blocks, r
 def connect_ours(path: Path, setup: int, folder: Path, threads: int, profile: bool) -> tuple[float, str]:
     """(seconds, tip hash) of `chain.chainstate`."""
     from chain.chainstate import Chainstate
-    from chain.crypto.batch import verifier
     from chain.params import network
     from chain.primitives.block import Block
+    from chain.script.spends import prover
 
     raws = read_blocks(path)
-    verifier()(bytearray())  # compiled code is loaded at start-up, not while blocks arrive
+    prover()([], [], 0)  # compiled code is loaded at start-up, not while blocks arrive
     chain = Chainstate(network("regtest"), folder, script_threads=threads)
     for raw in raws[:setup]:
         chain.process_block(Block.parse(raw))

@@ -18,11 +18,8 @@ from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, PackedCoin, hash_to_hex, split_outpoint
-from chain.script.checks import collect_checks, verify_input
-from chain.script.errors import ScriptError
-from chain.script.flags import ScriptFlags
-from chain.script.sighash import TxData
-from chain.script_queue import InputTag, ScriptCache, SignatureQueue
+from chain.script.spends import InputFailure
+from chain.script_queue import ScriptCache, ScriptQueue
 
 MAX_SCRIPT_SIZE = 10_000  #: Core: a longer scriptPubKey can never be spent, so it is not a coin
 _OP_RETURN = 0x6A
@@ -83,9 +80,8 @@ def connect_block(
     take_available, take_created = available.pop, created.pop
     check_transaction = checks.transaction
     code = (height << 1).to_bytes(4, "little")
-    queue = SignatureQueue(pool)
+    queue = ScriptQueue(pool, flags)
     cache = script_cache or None  # an empty one need not be asked
-    script_error: ConsensusError | None = None
     undo: list[list[PackedCoin]] = []
     checks.coinbase(coinbase)
     for position in range(1, len(transactions)):
@@ -98,21 +94,16 @@ def connect_block(
             spent.append(coin)
         undo.append(spent)
         check_transaction(tx, spent)
-        if check_scripts and script_error is None and (cache is None or not cache.contains(tx.wtxid, flags)):
-            failed = collect_checks(tx, TxData(tx, spent), spent, flags, queue.batch, position)
-            if failed is not None:
-                script_error = _script_error(tx, failed[0], failed[1])
-            queue.drain()
+        if check_scripts and (cache is None or not cache.contains(tx.wtxid, flags)):
+            queue.add(tx, spent, position)
         txid = tx.txid
         for value, script, index in zip(tx.values, tx.scripts, _indexes(len(tx.values)), strict=False):
             if (not script or script[0] != _OP_RETURN) and len(script) <= MAX_SCRIPT_SIZE:
                 created[OutPoint(txid + index)] = PackedCoin(value.to_bytes(8, "little") + code + script)
     checks.finish(coinbase)
-    failed_tag = queue.finish()
-    if failed_tag is not None:
-        script_error = _first_script_error(transactions, undo, flags, failed_tag, script_error)
-    if script_error is not None:
-        raise script_error
+    failure = queue.finish()
+    if failure is not None:
+        raise _script_error(transactions[failure.position], failure)
     return BlockEffect(outpoints, created, undo, checks.fees)
 
 
@@ -153,34 +144,10 @@ def _overwrites(block: Block, height: int, coins: CoinsView) -> bool:
     return bool(coins.fetch(outpoints))
 
 
-def _first_script_error(
-    transactions: Sequence[Transaction],
-    undo: Sequence[Sequence[PackedCoin]],
-    flags: ScriptFlags,
-    failed: InputTag,
-    collected: ConsensusError | None,
-) -> ConsensusError | None:
-    """Run the interpreter again for the exact error of an input that failed in a batch. Should the interpreter
-    disagree, its word counts for the whole block: it alone defines the rules.
-    """
-    position, index = failed
-    tx, spent = transactions[position], undo[position - 1]
-    error = verify_input(tx, index, spent[index], flags, TxData(tx, spent))
-    if error is not ScriptError.OK:
-        return _script_error(tx, index, error)
-    for tx, spent in zip(transactions[1:], undo, strict=True):
-        txdata = TxData(tx, spent)
-        for n, coin in enumerate(spent):
-            error = verify_input(tx, n, coin, flags, txdata)
-            if error is not ScriptError.OK:
-                return _script_error(tx, n, error)
-    return collected
-
-
-def _script_error(tx: Transaction, index: int, error: ScriptError) -> ConsensusError:
-    prev_txid, prev_index = split_outpoint(tx.prevouts[index])
-    where = input_debug(index, hash_to_hex(tx.txid), hash_to_hex(tx.wtxid), hash_to_hex(prev_txid), prev_index)
-    return script_failure(error.message, where)
+def _script_error(tx: Transaction, failure: InputFailure) -> ConsensusError:
+    prev_txid, prev_index = split_outpoint(tx.prevouts[failure.input])
+    where = input_debug(failure.input, hash_to_hex(tx.txid), hash_to_hex(tx.wtxid), hash_to_hex(prev_txid), prev_index)
+    return script_failure(failure.error.message, where)
 
 
 def _damaged(entry: BlockIndexEntry, what: str) -> LocalFault:

@@ -1,53 +1,49 @@
-"""Signature checks on their way to worker threads.
+"""Scripts on their way to worker threads.
 
-One pass over a block collects them; every few hundred go to a thread, where one compiled call checks them without
-the GIL while Python reads on.
+One pass over a block collects its transactions; every few hundred inputs go to a thread, which verifies most of them in
+one call without the GIL while Python reads on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
 
-from chain.crypto.batch import SignatureBatch
-from chain.primitives.types import Wtxid
+from chain.primitives.transaction import Transaction
+from chain.primitives.types import PackedCoin, Wtxid
+from chain.script.flags import ScriptFlags
+from chain.script.spends import InputFailure, SpendBatch
 
-InputTag: TypeAlias = tuple[int, int]  #: (position of the transaction in the block, index of the input)
-
-BATCH_SIZE = 256  #: about 8 ms of one core: long against the cost of handing it over, short against a block
+BATCH_INPUTS = 256  #: about 9 ms of one core: long against the cost of handing them over, short against a block
 
 
-class SignatureQueue:
-    """The checks of one block. `batch` is the one to add to; call `drain` now and then, `finish` at the end."""
+class ScriptQueue:
+    """The scripts of one block: `add` its transactions in order, `finish` at the end."""
 
-    __slots__ = ("_futures", "_pool", "batch")
+    __slots__ = ("_batch", "_flags", "_futures", "_pool")
 
-    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, pool: ThreadPoolExecutor | None, flags: ScriptFlags) -> None:
         """Without a pool the caller's thread does the work in `finish`."""
         self._pool = pool
-        self._futures: list[Future[InputTag | None]] = []
-        self.batch: SignatureBatch[InputTag] = SignatureBatch()
+        self._flags = flags
+        self._futures: list[Future[InputFailure | None]] = []
+        self._batch = SpendBatch(flags)
 
-    def drain(self) -> None:
-        """Hand the batch over if it is full."""
-        if self._pool is not None and len(self.batch) >= BATCH_SIZE:
-            self._futures.append(self._pool.submit(self.batch.verify))
-            self.batch = SignatureBatch()
+    def add(self, tx: Transaction, spent: Sequence[PackedCoin], position: int) -> None:
+        """The transaction at a position of the block, and the coins that it spends."""
+        batch = self._batch
+        batch.add(tx, spent, position)
+        if batch.inputs >= BATCH_INPUTS and self._pool is not None:
+            self._futures.append(self._pool.submit(batch.verify))
+            self._batch = SpendBatch(self._flags)
 
-    def finish(self) -> InputTag | None:
-        """Wait for all; the first failing input in block order, or None."""
-        failures: list[InputTag] = []
-        last, self.batch = self.batch, SignatureBatch()
-        if len(last):
-            failed = last.verify()  # here: the workers are busy with the batches before it
-            if failed is not None:
-                failures.append(failed)
+    def finish(self) -> InputFailure | None:
+        """Wait for all; the first invalid input in block order, or None."""
+        last, self._batch = self._batch, SpendBatch(self._flags)
+        results = [last.verify()]  # here: the workers are busy with the batches before it
         futures, self._futures = self._futures, []
-        for future in futures:
-            failed = future.result()
-            if failed is not None:
-                failures.append(failed)
-        return min(failures, default=None)
+        results += [future.result() for future in futures]
+        return min((failure for failure in results if failure is not None), key=lambda f: f.position, default=None)
 
 
 class ScriptCache:

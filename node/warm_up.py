@@ -1,6 +1,6 @@
 """Loads compiled code before the first block asks for it.
 
-The compiled signature checks come with Numba, whose import and cache take about a second (and the compiler's own time
+The compiled script checks come with Numba, whose import and cache take about a second (and the compiler's own time
 in a new installation). A node has that second once it is up; the first block, which others wait for, has not.
 """
 
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from chain.crypto import batch
+from chain.script.spends import prover
 
 log = logging.getLogger("pickaxe.node")
 
@@ -22,12 +22,12 @@ DELAY_S: Final = 0.5  #: whoever waited for the node to start is served first
 THREAD_NAME: Final = "warm-up"
 
 
-def load_signature_checks() -> None:
-    """What the first block with signatures would wait for."""
-    batch.verifier()(bytearray())
+def load_script_checks() -> None:
+    """What the first block that spends anything would wait for."""
+    prover()([], [], 0)
 
 
-PREPARATIONS: Final[Sequence[Callable[[], object]]] = (load_signature_checks,)
+PREPARATIONS: Final[Sequence[Callable[[], object]]] = (load_script_checks,)
 
 
 class WarmUp:

@@ -12,13 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from chain.crypto import secp256k1
-from chain.crypto.der import is_strict_der
-from chain.crypto.hashes import hash160, sha256d
 
 Tag = TypeVar("Tag")
 
 _ECDSA, _SCHNORR = b"\0", b"\1"
-MAX_MESSAGE_SIZE = 0xFFFF  #: of add_key_hash
 _SHORT = [bytes([n]) for n in range(256)]
 
 #: (records) -> number of the first invalid one, or -1
@@ -55,21 +52,6 @@ class SignatureBatch(Generic[Tag]):
         self._records += _SCHNORR + _SHORT[len(xonly)] + _SHORT[len(signature)] + digest + xonly + signature
         self._tags.append(tag)
 
-    def add_key_hash(self, key_hash: bytes, message: bytes, pubkey: bytes, der_signature: bytes, tag: Tag) -> None:
-        """Check that `pubkey` (at most 65 bytes) has this hash (20 bytes), and that `der_signature` (at most 255) is
-        strict DER (BIP66) and signs SHA-256d of `message` (at most MAX_MESSAGE_SIZE).
-        """
-        self._records += b"\2%c%c%b%b%b%b%b" % (
-            len(pubkey),
-            len(der_signature),
-            len(message).to_bytes(2, "big"),
-            key_hash,
-            message,
-            pubkey,
-            der_signature,
-        )
-        self._tags.append(tag)
-
     def add_multisig(
         self, pubkeys: Sequence[bytes], der_signatures: Sequence[bytes], digests: Sequence[bytes], tag: Tag
     ) -> None:
@@ -79,7 +61,7 @@ class SignatureBatch(Generic[Tag]):
         body = b"".join(
             (bytes(map(len, pubkeys)), bytes(map(len, der_signatures)), *digests, *pubkeys, *der_signatures)
         )
-        self._records += b"\3%c%c%b%b" % (len(pubkeys), len(der_signatures), len(body).to_bytes(2, "big"), body)
+        self._records += b"\2%c%c%b%b" % (len(pubkeys), len(der_signatures), len(body).to_bytes(2, "big"), body)
         self._tags.append(tag)
 
     def verify(self) -> Tag | None:
@@ -114,20 +96,12 @@ def _verify_one_by_one(records: bytearray) -> int:
 
     while pos < len(data):
         kind, first, second = take(3)
-        if kind == 3:
+        if kind == 2:
             take(2)
             key_sizes, signature_sizes = take(first), take(second)
             digests = [take(32) for _ in range(second)]
             keys = [take(size) for size in key_sizes]
             valid = _match(keys, [take(size) for size in signature_sizes], digests)
-        elif kind == 2:
-            message_size = int.from_bytes(take(2), "big")
-            program, message, key, signature = take(20), take(message_size), take(first), take(second)
-            valid = (
-                hash160(key) == program
-                and is_strict_der(signature)
-                and secp256k1.verify_ecdsa(key, signature, sha256d(message))
-            )
         else:
             digest, key, signature = take(32), take(first), take(second)
             check: Any = secp256k1.verify_schnorr if kind else secp256k1.verify_ecdsa

@@ -5,28 +5,27 @@ Records, by their first byte:
 
 * 0 ECDSA, 1 Schnorr: key length, signature length, 32 bytes of digest, key, signature. One without a key was checked
   already.
-* 2, a spend of a key hash: key length, signature length, message length (u16 BE), 20 bytes of hash, message, key,
-  signature. The key has that hash, the signature is strict DER and signs SHA-256d of the message.
-* 3, m-of-n: n, m, length of what follows (u16 BE); n key lengths, m signature lengths, m digests, keys, signatures.
+* 2, m-of-n: n, m, length of what follows (u16 BE); n key lengths, m signature lengths, m digests, keys, signatures.
 
 The addresses of libsecp256k1's functions are arguments, not constants, so that Numba can keep the machine code on disk.
+What takes a `Curve` can be called from other compiled loops.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from coincurve._libsecp256k1 import ffi, lib
 from llvmlite import ir
-from numba import njit, types
+from numba import typeof, types
 from numba.extending import intrinsic
 
-from chain.crypto.hash_native import ripemd160_of_32, sha256_into
+from chain.crypto.compiled import BYTES, INT, compiled
 from chain.crypto.secp256k1_native import CONTEXT
 
-_ECDSA, _KEY_HASH, _MULTISIG = 0, 2, 3
+_ECDSA, _MULTISIG = 0, 2
 _KEPT_KEYS = 1024  # a power of two; 104 bytes each for each thread
 
 
@@ -74,7 +73,7 @@ def _call5(typingctx: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any
     return _caller(5)
 
 
-@njit(nogil=True, cache=True)
+@compiled(BYTES, INT, INT)
 def _ber_length(data: Any, pos: Any, end: Any) -> Any:
     """(length, next position); length -1 if it cannot be read. The twin of `chain.crypto.der._length`."""
     if pos >= end:
@@ -98,7 +97,7 @@ def _ber_length(data: Any, pos: Any, end: Any) -> Any:
     return value, pos
 
 
-@njit(nogil=True, cache=True)
+@compiled(BYTES, INT, INT, BYTES, INT)
 def _integer(data: Any, pos: Any, end: Any, out: Any, at: Any) -> Any:
     """Copy one DER integer right-aligned into out[at:at+32]; the next position, -1 if malformed, -2 if it has more than
     32 bytes."""
@@ -117,7 +116,7 @@ def _integer(data: Any, pos: Any, end: Any, out: Any, at: Any) -> Any:
     return stop
 
 
-@njit(nogil=True, cache=True)
+@compiled(BYTES, INT, INT, BYTES)
 def _der_lax(data: Any, start: Any, end: Any, out: Any) -> Any:
     """Lax DER to 64 bytes. False where `chain.crypto.der.parse_der_lax` gives None or zeros: neither can be valid."""
     out[:] = 0
@@ -135,9 +134,9 @@ def _der_lax(data: Any, start: Any, end: Any, out: Any) -> Any:
     return _integer(data, pos, end, out, 32) >= 0
 
 
-@njit(nogil=True, cache=True)
-def _der_strict(data: Any, start: Any, end: Any) -> Any:
-    """BIP66. The twin of `chain.script.signatures.is_valid_signature_encoding`, without the hash-type byte."""
+@compiled(BYTES, INT, INT)
+def is_strict_der_at(data: Any, start: Any, end: Any) -> Any:
+    """BIP66. The twin of `chain.crypto.der.is_strict_der`."""
     size = end - start
     if size < 8 or size > 72 or data[start] != 0x30 or np.int64(data[start + 1]) != size - 2 or data[start + 2] != 2:
         return False
@@ -153,14 +152,35 @@ def _der_strict(data: Any, start: Any, end: Any) -> Any:
     return not (data[s_at] & 0x80 or (s_size > 1 and data[s_at] == 0 and not data[s_at + 1] & 0x80))
 
 
-@njit(nogil=True, cache=True)
-def _parse_key(data: Any, start: Any, size: Any, key: Any, keys: Any, functions: Any) -> Any:
-    """A public key to its 64 opaque bytes. Taking a compressed key apart costs a square root, a seventh of a
-    verification: those seen last are kept in `keys`, rows of 33 bytes, whether they count, and from 40 on the 64.
+class Curve(NamedTuple):
+    """libsecp256k1 and memory for one thread to call it with."""
+
+    functions: Any  # u64[7]: see `_FUNCTIONS`
+    keys: Any  # u8[_KEPT_KEYS, 104]: see `parse_key_at`
+    key: Any  # u8[64]: secp256k1_pubkey or secp256k1_xonly_pubkey
+    signature: Any  # u8[64]: secp256k1_ecdsa_signature
+    compact: Any  # u8[64]: R and S
+
+
+def new_curve() -> Curve:
+    """A `Curve` with no keys kept yet."""
+    keys = np.zeros((_KEPT_KEYS, 104), dtype=np.uint8)
+    return Curve(_FUNCTIONS, keys, *(np.zeros(64, dtype=np.uint8) for _ in range(3)))
+
+
+CURVE = typeof(new_curve())
+
+
+@compiled(CURVE, BYTES, INT, INT)
+def parse_key_at(curve: Any, data: Any, start: Any, size: Any) -> Any:
+    """A public key to its 64 opaque bytes in `curve.key`; False if it is none. Taking a compressed key apart costs a
+    square root, a seventh of a verification: those seen last are kept, rows of 33 bytes, whether they count, and from
+    40 on the 64.
     """
+    functions, keys = curve.functions, curve.keys
     if size != 33:
         base = np.uint64(data.ctypes.data) + np.uint64(start)
-        return _call4(functions[1], functions[0], np.uint64(key.ctypes.data), base, np.uint64(size)) == 1
+        return _call4(functions[1], functions[0], np.uint64(curve.key.ctypes.data), base, np.uint64(size)) == 1
     row = keys[(np.int64(data[start + 7]) << 8 | np.int64(data[start + 19])) & (len(keys) - 1)]
     same = row[33] == 1
     for i in range(33):
@@ -176,34 +196,70 @@ def _parse_key(data: Any, start: Any, size: Any, key: Any, keys: Any, functions:
             row[i] = data[start + i]
         row[33] = 1
     for i in range(64):  # assigning a slice would take Numba seconds to compile
-        key[i] = row[40 + i]
+        curve.key[i] = row[40 + i]
     return True
 
 
-@njit(nogil=True, cache=True)
-def _verify_ecdsa(
-    data: Any, start: Any, end: Any, digest_at: Any, key: Any, compact: Any, signature: Any, functions: Any
-) -> Any:
-    """Lax DER, parsed key. High S is accepted."""
+@compiled(CURVE, BYTES, INT, INT, BYTES, INT)
+def verify_ecdsa_at(curve: Any, data: Any, start: Any, end: Any, digests: Any, digest_at: Any) -> Any:
+    """Whether the lax-DER signature data[start:end] over digests[digest_at:digest_at+32] is of the key in `curve.key`.
+    High S is accepted.
+    """
+    functions, compact, signature = curve.functions, curve.compact, curve.signature
     if not _der_lax(data, start, end, compact):
         return False
     context, signature_at = functions[0], np.uint64(signature.ctypes.data)
     if _call3(functions[2], context, signature_at, np.uint64(compact.ctypes.data)) != 1:
         return False
     _call3(functions[3], context, signature_at, signature_at)
-    return _call4(functions[4], context, signature_at, digest_at, np.uint64(key.ctypes.data)) == 1
+    digest = np.uint64(digests.ctypes.data) + np.uint64(digest_at)
+    return _call4(functions[4], context, signature_at, digest, np.uint64(curve.key.ctypes.data)) == 1
 
 
-@njit(nogil=True, cache=True)
-def _verify(data: Any, functions: Any, keys: Any) -> Any:
-    context, parse_xonly, verify_schnorr = functions[0], functions[5], functions[6]
-    compact = np.zeros(64, dtype=np.uint8)
-    key = np.zeros(64, dtype=np.uint8)  # secp256k1_pubkey, _xonly_pubkey and _ecdsa_signature: 64 opaque bytes each
-    signature = np.zeros(64, dtype=np.uint8)
-    digest = np.zeros(32, dtype=np.uint8)
-    state = np.zeros(8, dtype=np.uint32)
-    schedule = np.zeros(64, dtype=np.uint32)
-    base = np.uint64(data.ctypes.data)
+@compiled(CURVE, BYTES, INT, INT, BYTES, INT)
+def verify_schnorr_at(curve: Any, data: Any, key_at: Any, signature_at: Any, digests: Any, digest_at: Any) -> Any:
+    """BIP340: whether the 64 bytes at data[signature_at] are of the key data[key_at:key_at+32] over
+    digests[digest_at:digest_at+32].
+    """
+    functions = curve.functions
+    base, key = np.uint64(data.ctypes.data), np.uint64(curve.key.ctypes.data)
+    if _call3(functions[5], functions[0], key, base + np.uint64(key_at)) != 1:
+        return False
+    digest = np.uint64(digests.ctypes.data) + np.uint64(digest_at)
+    return _call5(functions[6], functions[0], base + np.uint64(signature_at), digest, np.uint64(32), key) == 1
+
+
+@compiled(CURVE, BYTES, INT, INT, INT)
+def _verify_multisig(curve: Any, data: Any, pos: Any, total: Any, required: Any) -> Any:
+    """Whether each signature belongs to one of the keys in the same order, tried from the last of both as
+    OP_CHECKMULTISIG does. At `pos`: a length byte for each key, one for each signature, the digests, keys, signatures.
+    """
+    lengths = pos
+    digests = lengths + total + required
+    key_end: Any = digests + 32 * required
+    for i in range(total):
+        key_end += np.int64(data[lengths + i])
+    signature_end: Any = key_end
+    for i in range(required):
+        signature_end += np.int64(data[lengths + total + i])
+    key_at, signature_at = total, required
+    while signature_at:
+        if signature_at > key_at:
+            return False
+        key_size = np.int64(data[lengths + key_at - 1])
+        start = signature_end - np.int64(data[lengths + total + signature_at - 1])
+        if parse_key_at(curve, data, key_end - key_size, key_size) and verify_ecdsa_at(
+            curve, data, start, signature_end, data, digests + 32 * (signature_at - 1)
+        ):
+            signature_at -= 1
+            signature_end = start
+        key_at -= 1
+        key_end -= key_size
+    return True
+
+
+@compiled(CURVE, BYTES)
+def _verify(curve: Any, data: Any) -> Any:
     size = len(data)
     pos: Any = 0
     number = 0
@@ -211,109 +267,37 @@ def _verify(data: Any, functions: Any, keys: Any) -> Any:
         kind, key_size, signature_size = data[pos], np.int64(data[pos + 1]), np.int64(data[pos + 2])
         if kind == _MULTISIG:
             total, required, length = key_size, signature_size, np.int64(data[pos + 3]) << 8 | np.int64(data[pos + 4])
-            if not _verify_multisig(data, pos + 5, total, required, key, compact, signature, keys, functions):
+            if not _verify_multisig(curve, data, pos + 5, total, required):
                 return number
             pos += 5 + length
-        elif kind == _KEY_HASH:
-            message_size = np.int64(data[pos + 3]) << 8 | np.int64(data[pos + 4])
-            message = pos + 25
-            start = message + message_size
-            pos = start + key_size + signature_size
-            sha256_into(data, start, key_size, digest, state, schedule)
-            ripemd160_of_32(digest, digest, schedule)
-            for i in range(20):
-                if digest[i] != data[message - 20 + i]:
-                    return number
-            if not _der_strict(data, pos - signature_size, pos):
-                return number
-            if not _parse_key(data, start, key_size, key, keys, functions):
-                return number
-            sha256_into(data, message, message_size, digest, state, schedule)
-            sha256_into(digest, 0, 32, digest, state, schedule)
-            digest_at = np.uint64(digest.ctypes.data)
-            if not _verify_ecdsa(data, pos - signature_size, pos, digest_at, key, compact, signature, functions):
-                return number
         else:
-            start = pos + 35 + key_size
-            digest_at = base + np.uint64(pos + 3)
+            digest = pos + 3
+            key = digest + 32
+            start = key + key_size
             pos = start + signature_size
             if key_size == 0:
                 pass
             elif kind == _ECDSA:
-                if not _parse_key(data, start - key_size, key_size, key, keys, functions):
+                if not parse_key_at(curve, data, key, key_size):
                     return number
-                if not _verify_ecdsa(data, start, pos, digest_at, key, compact, signature, functions):
+                if not verify_ecdsa_at(curve, data, start, pos, data, digest):
                     return number
-            else:
-                key_at = np.uint64(key.ctypes.data)
-                if key_size != 32 or signature_size != 64:
-                    return number
-                if _call3(parse_xonly, context, key_at, base + np.uint64(start - 32)) != 1:
-                    return number
-                if _call5(verify_schnorr, context, base + np.uint64(start), digest_at, np.uint64(32), key_at) != 1:
-                    return number
+            elif key_size != 32 or signature_size != 64 or not verify_schnorr_at(curve, data, key, start, data, digest):
+                return number
         number += 1
     return -1
 
 
-@njit(nogil=True, cache=True)
-def _verify_multisig(
-    data: Any,
-    pos: Any,
-    total: Any,
-    required: Any,
-    key: Any,
-    compact: Any,
-    signature: Any,
-    keys: Any,
-    functions: Any,
-) -> Any:
-    """Whether each signature belongs to one of the keys in the same order, tried from the last of both as
-    OP_CHECKMULTISIG does. At `pos`: a length byte for each key, one for each signature, the digests, keys, signatures.
-    """
-    lengths = pos
-    digest = lengths + total + required + 32 * required
-    key_end: Any = digest
-    for i in range(total):
-        key_end += np.int64(data[lengths + i])
-    signature_end: Any = key_end
-    for i in range(required):
-        signature_end += np.int64(data[lengths + total + i])
-    base = np.uint64(data.ctypes.data)
-    key_at, signature_at = total, required
-    while signature_at:
-        if signature_at > key_at:
-            return False
-        key_size = np.int64(data[lengths + key_at - 1])
-        signature_size = np.int64(data[lengths + total + signature_at - 1])
-        digest = lengths + total + required + 32 * (signature_at - 1)
-        if _parse_key(data, key_end - key_size, key_size, key, keys, functions) and _verify_ecdsa(
-            data,
-            signature_end - signature_size,
-            signature_end,
-            base + np.uint64(digest),
-            key,
-            compact,
-            signature,
-            functions,
-        ):
-            signature_at -= 1
-            signature_end -= signature_size
-        key_at -= 1
-        key_end -= key_size
-    return True
-
-
-class _Scratch(threading.local):
-    """Each thread its own keys, so that no two write to a row at once."""
+class _Local(threading.local):
+    """Each thread its own, so that no two write to a row at once."""
 
     def __init__(self) -> None:
-        self.keys = np.zeros((_KEPT_KEYS, 104), dtype=np.uint8)
+        self.curve = new_curve()
 
 
-_scratch = _Scratch()
+_local = _Local()
 
 
 def verify_records(records: bytearray) -> int:
     """The number of the first record whose signature is invalid, or -1."""
-    return int(_verify(np.frombuffer(records, dtype=np.uint8), _FUNCTIONS, _scratch.keys))
+    return int(_verify(_local.curve, np.frombuffer(records, dtype=np.uint8)))

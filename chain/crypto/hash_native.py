@@ -1,7 +1,7 @@
 """SHA-256 and RIPEMD-160 inside compiled loops that hold no GIL, where hashlib cannot be called.
 
-One message at a time and portable, so about a third as fast as hashlib's on long messages; on the two or three blocks
-of a signature hash or a key hash it costs less than a Python call.
+One message at a time: with x86's SHA extensions as fast as hashlib, else portable code, a third as fast on long
+messages. On the two or three blocks of a signature hash or a key hash either costs less than a Python call.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import config, njit, typeof, types
+from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+from chain.crypto.compiled import BYTES, INT, WORDS, compiled
 
 
 def _root_fractions(power: float, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -29,6 +35,11 @@ def _root_fractions(power: float, count: int) -> np.ndarray[Any, np.dtype[np.uin
             low, high = (middle, high) if middle**root <= prime << 32 * root else (low, middle)
         words.append(low & 0xFFFFFFFF)
     return np.array(words, dtype=np.uint32)
+
+
+def initial_state() -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """SHA-256's eight words before the first block."""
+    return _IV.copy()
 
 
 _K = _root_fractions(1 / 3, 64)
@@ -64,71 +75,177 @@ def _rotr(x: Any, n: Any) -> Any:
     return np.uint32(x >> np.uint32(n) | x << np.uint32(32 - n))
 
 
-@njit(nogil=True, cache=True)
-def _compress(state: Any, w: Any) -> None:
-    """One block: w[:16] is the message, the rest scratch."""
-    for t in range(16, 64):
-        x, y = w[t - 15], w[t - 2]
-        s0 = _rotr(x, 7) ^ _rotr(x, 18) ^ np.uint32(x >> np.uint32(3))
-        s1 = _rotr(y, 17) ^ _rotr(y, 19) ^ np.uint32(y >> np.uint32(10))
-        w[t] = np.uint32(w[t - 16] + s0 + w[t - 7] + s1)
-    a, b, c, d, e, f, g, h = state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7]
-    for t in range(64):
-        s1 = _rotr(e, 6) ^ _rotr(e, 11) ^ _rotr(e, 25)
-        t1 = np.uint32(h + s1 + (g ^ (e & (f ^ g))) + _K[t] + w[t])
-        s0 = _rotr(a, 2) ^ _rotr(a, 13) ^ _rotr(a, 22)
-        t2 = np.uint32(s0 + ((a & b) | (c & (a | b))))
-        h, g, f, e, d, c, b, a = g, f, e, np.uint32(d + t1), c, b, a, np.uint32(t1 + t2)
-    state[0] = np.uint32(state[0] + a)
-    state[1] = np.uint32(state[1] + b)
-    state[2] = np.uint32(state[2] + c)
-    state[3] = np.uint32(state[3] + d)
-    state[4] = np.uint32(state[4] + e)
-    state[5] = np.uint32(state[5] + f)
-    state[6] = np.uint32(state[6] + g)
-    state[7] = np.uint32(state[7] + h)
+@compiled(WORDS, WORDS, BYTES, INT, INT)
+def compress_portably(state: Any, schedule: Any, data: Any, at: Any, count: Any) -> None:
+    """`count` blocks of 64 bytes from data[at] on into `state`. `schedule` (64 words) is scratch."""
+    w = schedule
+    for block in range(count):
+        p = at + 64 * block
+        for t in range(16):
+            w[t] = np.uint32(
+                np.uint32(data[p]) << np.uint32(24)
+                | np.uint32(data[p + 1]) << np.uint32(16)
+                | np.uint32(data[p + 2]) << np.uint32(8)
+                | np.uint32(data[p + 3])
+            )
+            p += 4
+        for t in range(16, 64):
+            x, y = w[t - 15], w[t - 2]
+            s0 = _rotr(x, 7) ^ _rotr(x, 18) ^ np.uint32(x >> np.uint32(3))
+            s1 = _rotr(y, 17) ^ _rotr(y, 19) ^ np.uint32(y >> np.uint32(10))
+            w[t] = np.uint32(w[t - 16] + s0 + w[t - 7] + s1)
+        a, b, c, d, e, f, g, h = state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7]
+        for t in range(64):
+            s1 = _rotr(e, 6) ^ _rotr(e, 11) ^ _rotr(e, 25)
+            t1 = np.uint32(h + s1 + (g ^ (e & (f ^ g))) + _K[t] + w[t])
+            s0 = _rotr(a, 2) ^ _rotr(a, 13) ^ _rotr(a, 22)
+            t2 = np.uint32(s0 + ((a & b) | (c & (a | b))))
+            h, g, f, e, d, c, b, a = g, f, e, np.uint32(d + t1), c, b, a, np.uint32(t1 + t2)
+        state[0] = np.uint32(state[0] + a)
+        state[1] = np.uint32(state[1] + b)
+        state[2] = np.uint32(state[2] + c)
+        state[3] = np.uint32(state[3] + d)
+        state[4] = np.uint32(state[4] + e)
+        state[5] = np.uint32(state[5] + f)
+        state[6] = np.uint32(state[6] + g)
+        state[7] = np.uint32(state[7] + h)
 
 
-@njit(nogil=True, cache=True)
-def sha256_into(data: Any, start: Any, size: Any, out: Any, state: Any, w: Any) -> None:
-    """SHA-256 of data[start:start+size] into out[:32]. `state` (8) and `w` (64) are u32 scratch; out may be data."""
-    for i in range(8):
-        state[i] = _IV[i]
-    blocks = (size + 72) // 64
-    for block in range(blocks):
-        at = block * 64
-        if at + 64 <= size:
-            p = start + at
-            for i in range(16):
-                w[i] = np.uint32(
-                    np.uint32(data[p]) << np.uint32(24)
-                    | np.uint32(data[p + 1]) << np.uint32(16)
-                    | np.uint32(data[p + 2]) << np.uint32(8)
-                    | np.uint32(data[p + 3])
-                )
-                p += 4
+_QUAD = ir.VectorType(ir.IntType(32), 4)
+
+
+def _quad(*words: int) -> ir.Constant:
+    return ir.Constant(_QUAD, list(words))
+
+
+def _emit_block(builder: Any, state: Any, block: Any) -> None:
+    """One block with x86's SHA extensions: sha256rnds2 does two rounds on the words A, B, E, F and C, D, G, H (highest
+    lane first), sha256msg1 and sha256msg2 make four words of the schedule (Intel SDM).
+    """
+
+    def call(name: str, *args: Any) -> Any:
+        kind = ir.FunctionType(_QUAD, [_QUAD] * len(args))
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    def shuffle(a: Any, b: Any, lanes: tuple[int, ...]) -> Any:
+        return builder.shuffle_vector(a, b, _quad(*lanes))
+
+    def quad_at(pointer: Any, number: int) -> Any:
+        return builder.gep(builder.bitcast(pointer, _QUAD.as_pointer()), [ir.Constant(ir.IntType(32), number)])
+
+    abcd = builder.load(quad_at(state, 0), align=4)
+    efgh = builder.load(quad_at(state, 1), align=4)
+    start_abef, start_cdgh = shuffle(abcd, efgh, (5, 4, 1, 0)), shuffle(abcd, efgh, (7, 6, 3, 2))
+    abef, cdgh = start_abef, start_cdgh
+    words: list[Any] = []
+    for group in range(16):
+        if group < 4:
+            words.append(call("llvm.bswap.v4i32", builder.load(quad_at(block, group), align=1)))
         else:
-            for i in range(16):
-                word = np.uint32(0)
-                for j in range(4):
-                    n = at + 4 * i + j
-                    byte = np.uint32(0)
-                    if n < size:
-                        byte = np.uint32(data[start + n])
-                    elif n == size:
-                        byte = np.uint32(0x80)
-                    word = np.uint32(word << np.uint32(8) | byte)
-                w[i] = word
-            if block == blocks - 1:
-                w[14] = np.uint32(size >> 29)
-                w[15] = np.uint32(size << 3 & 0xFFFFFFFF)
-        _compress(state, w)
+            seven_back = shuffle(words[-2], words[-1], (1, 2, 3, 4))
+            partial = builder.add(call("llvm.x86.sha256msg1", words[-4], words[-3]), seven_back)
+            words.append(call("llvm.x86.sha256msg2", partial, words[-1]))
+        with_constants = builder.add(words[-1], _quad(*(int(k) for k in _K[4 * group : 4 * group + 4])))
+        for lanes in ((0, 1, 2, 3), (2, 3, 2, 3)):
+            two = shuffle(with_constants, with_constants, lanes)
+            abef, cdgh = call("llvm.x86.sha256rnds2", cdgh, abef, two), abef
+    abef, cdgh = builder.add(abef, start_abef), builder.add(cdgh, start_cdgh)
+    builder.store(shuffle(abef, cdgh, (3, 2, 7, 6)), quad_at(state, 0), align=4)
+    builder.store(shuffle(abef, cdgh, (1, 0, 5, 4)), quad_at(state, 1), align=4)
+
+
+@intrinsic
+def _compress_block(typingctx: Any, state: Any, block: Any) -> Any:
+    """One block at an address into the eight words at another."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _emit_block(builder, *(builder.inttoptr(arg, ir.IntType(8).as_pointer()) for arg in args))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), codegen
+
+
+@compiled(WORDS, WORDS, BYTES, INT, INT)
+def compress_with_extensions(state: Any, schedule: Any, data: Any, at: Any, count: Any) -> None:
+    """As `compress_portably`, seven times as fast, on processors that have x86's SHA extensions."""
+    state_at, block = np.uint64(state.ctypes.data), np.uint64(data.ctypes.data) + np.uint64(at)
+    for _ in range(count):
+        _compress_block(state_at, block)
+        block += np.uint64(64)
+
+
+def has_sha_extensions() -> bool:
+    """Whether Numba compiles for a processor with x86's SHA extensions."""
+    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
+    return "+sha" in features.split(",")
+
+
+_compress = compress_with_extensions if has_sha_extensions() else compress_portably
+
+
+def new_hasher() -> Any:
+    """Scratch for the functions below, one for each thread: state, schedule, and the last blocks of a message."""
+    return np.zeros(8, dtype=np.uint32), np.zeros(64, dtype=np.uint32), np.zeros(128, dtype=np.uint8)
+
+
+HASHER = typeof(new_hasher())
+
+
+@compiled(HASHER)
+def sha256_begin(hasher: Any) -> None:
+    """The state before the first block."""
     for i in range(8):
+        hasher[0][i] = _IV[i]
+
+
+@compiled(HASHER, BYTES, INT, INT)
+def sha256_blocks(hasher: Any, data: Any, start: Any, count: Any) -> None:
+    """`count` whole blocks (64 bytes each) from data[start] on."""
+    _compress(hasher[0], hasher[1], data, start, count)
+
+
+@compiled(HASHER, BYTES, INT, INT, INT, BYTES, INT)
+def sha256_end(hasher: Any, data: Any, start: Any, size: Any, before: Any, out: Any, out_at: Any) -> None:
+    """The rest of a message, data[start:start+size], of which `before` bytes went into `sha256_blocks`; the digest goes
+    to out[out_at:out_at+32]. `out` may be `data`.
+    """
+    state, schedule, tail = hasher
+    whole = size >> 6
+    _compress(state, schedule, data, start, whole)
+    rest = size & 63
+    last = 64 if rest < 56 else 128
+    source = start + 64 * whole
+    for i in range(rest):
+        tail[i] = data[source + i]
+    tail[rest] = np.uint8(0x80)
+    for i in range(rest + 1, last - 8):
+        tail[i] = np.uint8(0)
+    bits = np.uint64(before + size) << np.uint64(3)
+    for i in range(8):
+        tail[last - 1 - i] = np.uint8(bits & np.uint64(0xFF))
+        bits >>= np.uint64(8)
+    _compress(state, schedule, tail, 0, last >> 6)
+    for i in range(8):
+        word = state[i]
         for j in range(4):
-            out[4 * i + j] = np.uint8(state[i] >> np.uint32(24 - 8 * j) & np.uint32(0xFF))
+            out[out_at + 4 * i + j] = np.uint8(word >> np.uint32(24 - 8 * j) & np.uint32(0xFF))
 
 
-@njit(nogil=True, cache=True)
+@compiled(HASHER, BYTES, INT, INT, BYTES, INT)
+def sha256_into(hasher: Any, data: Any, start: Any, size: Any, out: Any, out_at: Any) -> None:
+    """SHA-256 of data[start:start+size] into out[out_at:out_at+32]; `out` may be `data`."""
+    sha256_begin(hasher)
+    sha256_end(hasher, data, start, size, 0, out, out_at)
+
+
+@compiled(HASHER, BYTES, INT, INT, BYTES, INT)
+def sha256d_into(hasher: Any, data: Any, start: Any, size: Any, out: Any, out_at: Any) -> None:
+    """SHA-256 of SHA-256, as `sha256_into`."""
+    sha256_into(hasher, data, start, size, out, out_at)
+    sha256_into(hasher, out, out_at, 32, out, out_at)
+
+
+@compiled(BYTES, BYTES, WORDS)
 def ripemd160_of_32(data: Any, out: Any, w: Any) -> None:
     """RIPEMD-160 of data[:32] into out[:20]. `w` is u32 scratch of 16 words or more."""
     for i in range(8):
@@ -182,3 +299,10 @@ def ripemd160_of_32(data: Any, out: Any, w: Any) -> None:
     for i in range(5):
         for j in range(4):
             out[4 * i + j] = np.uint8(words[i] >> np.uint32(8 * j) & np.uint32(0xFF))
+
+
+@compiled(HASHER, BYTES, INT, INT, BYTES)
+def hash160_into(hasher: Any, data: Any, start: Any, size: Any, out: Any) -> None:
+    """RIPEMD-160 of SHA-256 into out[:20]; out has 32 bytes."""
+    sha256_into(hasher, data, start, size, out, 0)
+    ripemd160_of_32(out, out, hasher[1])

@@ -12,7 +12,6 @@ from chain.consensus import bip54
 from chain.consensus.constants import SEQUENCE_LOCKTIME_DISABLE_FLAG
 from chain.consensus.errors import ConsensusError, input_debug
 from chain.consensus.tx import check_inputs, check_transaction, is_final, locks_met, sequence_locks
-from chain.crypto.batch import SignatureBatch
 from chain.index import BlockIndexEntry
 from chain.mempool import limits, rbf
 from chain.mempool.entries import MEMPOOL_HEIGHT, AcceptResult, AddedTx, MempoolEntry, RemovalReason, RemovedTx
@@ -34,11 +33,9 @@ from chain.mempool.truc import single_truc_violation
 from chain.primitives.coin import coin_height, coin_is_coinbase
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, PackedCoin, Txid, hash_to_hex, split_outpoint
-from chain.script.checks import collect_checks, verify_input
-from chain.script.errors import ScriptError
 from chain.script.flags import STANDARD_FLAGS
 from chain.script.script import sigop_cost
-from chain.script.sighash import TxData
+from chain.script.spends import SpendBatch
 
 if TYPE_CHECKING:
     from chain.mempool.pool import Mempool
@@ -243,13 +240,15 @@ def check_scripts(pool: Mempool, tx: Transaction, spent: Sequence[PackedCoin]) -
     cache = pool.chain.script_cache
     if cache.contains(tx.wtxid, _STANDARD):
         return
-    failed = _first_script_failure(tx, list(spent))
+    batch = SpendBatch(STANDARD_FLAGS)
+    batch.add(tx, spent)
+    failed = batch.verify()
     if failed is None:
         # A flag only ever forbids, so what passes under all of them passes under those of the next block.
         cache.add(tx.wtxid, _STANDARD)
         cache.add(tx.wtxid, pool.next_block_flags())
         return
-    index, script_error = failed
+    _, index, script_error = failed
     stripped = not tx.has_witness and spends_witness_program(tx, spent)
     previous, n = split_outpoint(tx.prevouts[index])
     raise PolicyError(
@@ -257,20 +256,6 @@ def check_scripts(pool: Mempool, tx: Transaction, spent: Sequence[PackedCoin]) -
         input_debug(index, hash_to_hex(tx.txid), hash_to_hex(tx.wtxid), hash_to_hex(previous), n),
         TxResult.WITNESS_STRIPPED if stripped else TxResult.NOT_STANDARD,
     )
-
-
-def _first_script_failure(tx: Transaction, spent: list[PackedCoin]) -> tuple[int, ScriptError] | None:
-    txdata = TxData(tx, spent)
-    batch: SignatureBatch[tuple[int, int]] = SignatureBatch()
-    failed = collect_checks(tx, txdata, spent, STANDARD_FLAGS, batch, 0)
-    if failed is None and (not len(batch) or batch.verify() is None):
-        return None
-    # Templates are batched and the rest run at once, so what failed first here need not be the first input that fails.
-    for index, coin in enumerate(spent):
-        script_error = verify_input(tx, index, coin, STANDARD_FLAGS, txdata)
-        if script_error is not ScriptError.OK:
-            return index, script_error
-    return None  # the interpreter alone defines the rules
 
 
 def _find_coins(

@@ -41,7 +41,7 @@ def _tag(name: bytes) -> bytes:
     return sha256(name).digest() * 2
 
 
-_TAPSIGHASH_TAG = _tag(b"TapSighash")
+TAPSIGHASH_TAG = _tag(b"TapSighash")
 _EMPTY_OUTPUT = b"\xff" * 8 + b"\0"  # value -1, no script: what SINGLE puts in place of the outputs before its own
 
 
@@ -137,7 +137,7 @@ class TxData:
         """Tag and message of BIP341 up to and without the spend type; needs the spent coins."""
         prefix = self._taproot.get(hash_type)
         if prefix is None:
-            prefix = _TAPSIGHASH_TAG + b"\0" + bytes((hash_type,)) + self.version + self.locktime
+            prefix = TAPSIGHASH_TAG + b"\0" + bytes((hash_type,)) + self.version + self.locktime
             if not hash_type & SIGHASH_ANYONECANPAY:
                 prefix += (
                     self.prevouts_hash() + self.spent_values_hash() + self.spent_scripts_hash() + self.sequences_hash()

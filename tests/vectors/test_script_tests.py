@@ -9,14 +9,14 @@ from typing import Any
 
 from chain.consensus.errors import ConsensusError
 from chain.consensus.tx import check_transaction
-from chain.crypto.batch import SignatureBatch
 from chain.primitives.coin import pack_coin
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, hash_from_hex, make_outpoint
-from chain.script.checks import collect_checks, verify_input
+from chain.script.checks import verify_input
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags, flags_from_names
 from chain.script.sighash import TxData, legacy_sighash
+from chain.script.spends import SpendBatch
 from tests.support.scripts import ALL_FLAGS, assemble, fill_flags, script_case, single_flags, trim_flags
 
 
@@ -28,9 +28,9 @@ def _verify(tx: Transaction, coins: list[bytes], flags: ScriptFlags) -> bool:
     """Whether all inputs are valid; the interpreter and the batched checks must say the same."""
     txdata = TxData(tx, coins)
     valid = all(verify_input(tx, i, coin, flags, txdata) is ScriptError.OK for i, coin in enumerate(coins))
-    batch: SignatureBatch[tuple[int, int]] = SignatureBatch()
-    batched = collect_checks(tx, TxData(tx, coins), coins, flags, batch) is None and batch.verify() is None
-    assert batched == valid
+    batch = SpendBatch(flags)
+    batch.add(tx, coins)
+    assert (batch.verify() is None) == valid
     return valid
 
 
@@ -40,13 +40,12 @@ def test_script_tests(vectors: Path) -> None:
     for row in rows:
         case = script_case(row)
         result = verify_input(case.spend, 0, case.coin, case.flags, TxData(case.spend, [case.coin]))
-        batch: SignatureBatch[tuple[int, int]] = SignatureBatch()
-        batched = collect_checks(case.spend, TxData(case.spend, [case.coin]), [case.coin], case.flags, batch)
-        valid = batched is None and batch.verify() is None
-        if result.name != case.expected or valid != (result is ScriptError.OK):
-            wrong.append((row, result.name, valid))
-        if batched is not None and batched != (0, result):
-            wrong.append((row, result.name, batched))
+        batch = SpendBatch(case.flags)
+        batch.add(case.spend, [case.coin])
+        failure = batch.verify()
+        expected = None if result is ScriptError.OK else (0, 0, result)
+        if result.name != case.expected or failure != expected:
+            wrong.append((row, result.name, failure))
     assert not wrong
     assert len(rows) == 1222
 

@@ -113,13 +113,14 @@ def test_the_process_ends_at_once_and_says_nothing(work: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (5, "last words\n", "")
 
 
-def test_the_signature_checks_are_there_afterwards() -> None:
+def test_the_script_checks_are_there_afterwards() -> None:
     code = (
         "import sys, node.warm_up as w\n"
         "assert 'numba' not in sys.modules\n"
         "for prepare in w.PREPARATIONS: prepare()\n"
-        "from chain.crypto import batch, secp256k1\n"
-        "assert batch._verifier is not None\n"
+        "from chain.crypto import secp256k1\n"
+        "from chain.script import spends\n"
+        "assert spends._prover is not None\n"
         "assert ('numba' in sys.modules) is (secp256k1.BACKEND_NAME == 'libsecp256k1')\n"
     )
     assert PREPARATIONS

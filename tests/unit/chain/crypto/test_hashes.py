@@ -49,14 +49,35 @@ def test_tagged_hash_and_the_rest() -> None:
 
 
 def test_hashes_in_compiled_code(rng: random.Random) -> None:
-    from chain.crypto.hash_native import ripemd160_of_32, sha256_into
+    from chain.crypto.hash_native import hash160_into, new_hasher, sha256_begin, sha256_blocks, sha256_end, sha256d_into
 
-    state, schedule = np.zeros(8, np.uint32), np.zeros(64, np.uint32)
-    out = np.zeros(32, np.uint8)
+    hasher, out = new_hasher(), np.zeros(40, np.uint8)
     for size in [*range(200), 1000, 65535]:
         message = rng.randbytes(size)
-        sha256_into(np.frombuffer(b"abc" + message + b"xyz", np.uint8), 3, size, out, state, schedule)
-        assert out.tobytes() == hashes.sha256(message)
-        expected = hashes.ripemd160(out.tobytes())
-        ripemd160_of_32(out, out, schedule)
-        assert out[:20].tobytes() == expected
+        data = np.frombuffer(bytearray(b"abc" + message + b"xyz"), np.uint8)
+        sha256d_into(hasher, data, 3, size, out, 5)
+        assert out[5:37].tobytes() == hashes.sha256d(message)
+        hash160_into(hasher, data, 3, size, out)
+        assert out[:20].tobytes() == hashes.hash160(message)
+        whole = rng.randrange(size // 64 + 1)
+        sha256_begin(hasher)
+        sha256_blocks(hasher, data, 3, whole)
+        sha256_end(hasher, data, 3 + 64 * whole, size - 64 * whole, 64 * whole, out, 0)
+        assert out[:32].tobytes() == hashes.sha256(message)
+
+
+def test_compressing_with_and_without_the_processors_help(rng: random.Random) -> None:
+    """Whichever of the two this processor would choose; the other one runs too if it can."""
+    from chain.crypto import hash_native
+
+    candidates = [hash_native.compress_portably]
+    if hash_native.has_sha_extensions():
+        candidates.append(hash_native.compress_with_extensions)
+    for count in (1, 2, 5):
+        message = rng.randbytes(64 * count)
+        padding = b"\x80" + bytes(55) + (512 * count).to_bytes(8, "big")
+        data = np.frombuffer(bytearray(b"x" + message + padding), np.uint8)
+        for compress in candidates:
+            state = hash_native.initial_state()
+            compress(state, np.zeros(64, np.uint32), data, 1, count + 1)
+            assert state.astype(">u4").tobytes() == hashes.sha256(message)
