@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from chain import collector
 from chain.primitives.errors import UserError
 from node.config import CONFIG_FILE, build, default_datadir, load_toml
 from node.networks import resolve
@@ -109,6 +110,7 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
         # Anyone can mine a longer chain there: only for peers on this machine unless asked.
         config = replace(config, bind=("127.0.0.1",))
 
+    collector.tune()  # the node is mostly modules until it is up
     from node.app import run_node
     from node.warm_up import end_process
 
