@@ -28,12 +28,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from chain.params import network
-from miner.device import DeviceDetails, HashDevice, HashJob, SearchResult, never
+from miner.device import DeviceDetails, HashDevice, HashJob, SearchResult, Wakeable, never
 from miner.kernels.reference import hash_number, header_hash
 from miner.scheduler import Scheduler
 from miner.telemetry import Telemetry
@@ -49,6 +50,9 @@ from tests.functional.processes import Node, nodes
 from tests.support.pool_server import PASSWORD, USER
 from tests.support.stratum_server import Pool, StratumServer
 from tests.support.stratum_v2_server import PoolV2, StratumV2Server
+
+if TYPE_CHECKING:
+    from miner.asic.device import AsicDevice
 
 GOAL_MS = 20.0
 PAYOUT = b"\x51"
@@ -83,6 +87,10 @@ class Watched:
     def details(self) -> DeviceDetails | None:
         return self.device.details()
 
+    def wake(self) -> None:
+        if isinstance(self.device, Wakeable):
+            self.device.wake()
+
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
         parent = job.header[4:36]
         if parent in self.turned or not self._by_search:
@@ -90,6 +98,17 @@ class Watched:
         result = self.device.search(job, start, 1)
         self.turned[parent] = time.perf_counter()
         return result
+
+
+class WatchedBoard(Watched):
+    """A board, which is sent work without its thread."""
+
+    def __init__(self, device: AsicDevice) -> None:
+        super().__init__(device, by_search=False)
+        self._board = device
+
+    def switch(self, job: HashJob) -> bool:
+        return self._board.switch(job)
 
 
 @dataclass
@@ -186,20 +205,28 @@ def emulated_boards(count: int) -> Iterator[tuple[list[Watched], list[Board]]]:
     from miner.asic.device import asic_devices
     from miner.asic.transport import SerialPort
 
-    original = SerialPort.write
+    original, original_now = SerialPort.write, SerialPort.write_now
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         paths = [str(folder / f"board{number}") for number in range(count)]
         for path in paths:
             stack.enter_context(emulator(path))
         devices = asic_devices(paths, "bm1370", zero_bits=_ZERO_BITS)
-        boards = {path: Board(Watched(device, by_search=False)) for path, device in zip(paths, devices, strict=True)}
+        boards = {path: Board(WatchedBoard(device)) for path, device in zip(paths, devices, strict=True)}
 
         def write(self: SerialPort, data: bytes) -> None:
             original(self, data)
             boards[self.path].heard(data)
 
+        def write_now(self: SerialPort, data: bytes) -> int:
+            count = original_now(self, data)
+            if count == len(data):
+                boards[self.path].heard(data)
+            return count
+
         setattr(SerialPort, "write", write)  # noqa: B010 (mypy allows no assignment to a method)
+        setattr(SerialPort, "write_now", write_now)  # noqa: B010
+        stack.callback(setattr, SerialPort, "write_now", original_now)
         stack.callback(setattr, SerialPort, "write", original)
         yield [board.watched for board in boards.values()], list(boards.values())
 

@@ -16,7 +16,7 @@ from miner.kernels.layout import SCRATCH_WORDS_PER_LANE
 from miner.kernels.prepare import Words, aligned_words, prepare
 from miner.kernels.variant import Variant
 
-#: Time aimed at between two looks at `cancelled`: new work takes effect within 20 ms even when the core is shared.
+#: Time aimed at between two looks at `cancelled`, for whoever does not wake the device: a wake is heeded at once.
 SLICE_S = 0.008
 _FIRST_SLICE_HASHES = 1 << 14
 
@@ -44,6 +44,7 @@ class CpuDevice:
         self._search = load_search(variant)
         self._scratch = aligned_words(SCRATCH_WORDS_PER_LANE * variant.width)
         self._found = np.zeros(0, dtype=np.uint64)
+        self._stop = aligned_words(1)  # 1: the slice that is being searched ends at once
         self._job: HashJob | None = None
         self._words: Words = aligned_words(0)
         self._slice_hashes = float(_FIRST_SLICE_HASHES)
@@ -66,20 +67,28 @@ class CpuDevice:
         """Nothing to tell."""
         return None
 
+    def wake(self) -> None:
+        """See Wakeable."""
+        self._stop[0] = 1
+
     def search(self, job: HashJob, start: int, count: int, cancelled: Callable[[], bool] = never) -> SearchResult:
-        """See HashDevice.search. Runs without the GIL in slices of about SLICE_S; returns after the first slice that
-        found something."""
+        """See HashDevice.search. Runs without the GIL in slices of about SLICE_S, which a wake cuts short; returns
+        after the first slice that found something."""
         if job is not self._job:
             self._words = prepare(job.header, job.versions, job.target)
             self._job = job
             self._found = np.zeros(4 * self.variant.width * len(job.versions), dtype=np.uint64)
         versions, width = len(job.versions), self.variant.width
         done = 0
-        while done < count and not cancelled():
+        while done < count:
+            self._stop[0] = 0  # before the look: a wake for what changes after it is not lost
+            if cancelled():
+                break
             size = min(count - done, max(width, int(self._slice_hashes / versions) // width * width))
             began = time.perf_counter()
             searched, found = self._search(
-                self._words, self._scratch, np.uint32((start + done) & 0xFFFFFFFF), size, versions, self._found
+                *(self._words, self._scratch, np.uint32((start + done) & 0xFFFFFFFF), size, versions),
+                *(self._found, self._stop),
             )
             self._adapt(searched * versions, time.perf_counter() - began)
             done += searched

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from miner.kernels.layout import JOB_WORDS, LIMIT, MAX_MIDSTATES, MIDSTATE, MIDSTATE_WORDS, SCHEDULE
+from miner.kernels.midstate import midstate, portable_midstate
 from miner.kernels.sha256_constants import IV, MASK, PADDING_WORDS_80, K, sigma0, sigma1
 
-#: Up to here, one after the other in Python's integers beats all at once in NumPy: a GPU waits for this at a new job.
-_FEW_VERSIONS = 8
+#: Up to here, one after the other beats all at once in NumPy: devices wait for this at a new job.
+_FEW_VERSIONS = 8 if midstate is portable_midstate else MAX_MIDSTATES
 
 Words: TypeAlias = npt.NDArray[np.uint32]
 
@@ -55,11 +56,12 @@ def prepare(header: bytes, versions: Sequence[int], target: int) -> Words:
         words[SCHEDULE[name]] = value & MASK
     words[LIMIT] = min(target, (1 << 256) - 1) >> 224
 
-    swapped = np.array([version & MASK for version in versions], dtype=np.uint32).byteswap()
     if len(versions) <= _FEW_VERSIONS:
-        by_version = [_compress_first_block_once([int(word), *header_words[1:16]]) for word in swapped]
-        midstates = list(np.array(by_version, dtype=np.uint32).T)
+        rest = header[4:64]
+        by_version = b"".join([midstate((version & MASK).to_bytes(4, "little") + rest) for version in versions])
+        midstates = list(np.frombuffer(by_version, dtype=">u4").astype(np.uint32).reshape(-1, 8).T)
     else:
+        swapped = np.array([version & MASK for version in versions], dtype=np.uint32).byteswap()
         midstates = _compress_first_block(
             [swapped, *(np.full(len(versions), word, np.uint32) for word in header_words[1:16])]
         )
@@ -67,26 +69,6 @@ def prepare(header: bytes, versions: Sequence[int], target: int) -> Words:
     for name, column in _midstate_columns(midstates, head, w16, w17).items():
         rows[:, MIDSTATE[name]] = column
     return words
-
-
-def _compress_first_block_once(words: list[int]) -> list[int]:
-    """SHA-256's compression of one block, for one message. Bits above the 32nd go at the next mask: they do not change
-    the sums below."""
-    for t in range(16, 64):
-        s0, s1 = words[t - 15], words[t - 2]
-        words.append(
-            ((s1 >> 17 | s1 << 15) ^ (s1 >> 19 | s1 << 13) ^ s1 >> 10)
-            + words[t - 7]
-            + ((s0 >> 7 | s0 << 25) ^ (s0 >> 18 | s0 << 14) ^ s0 >> 3)
-            + words[t - 16]
-            & MASK
-        )
-    a, b, c, d, e, f, g, h = IV
-    for word, constant in zip(words, K, strict=True):
-        t1 = h + ((e >> 6 | e << 26) ^ (e >> 11 | e << 21) ^ (e >> 25 | e << 7)) + (g ^ e & (f ^ g)) + word + constant
-        t2 = ((a >> 2 | a << 30) ^ (a >> 13 | a << 19) ^ (a >> 22 | a << 10)) + (a & b | c & (a | b))
-        a, b, c, d, e, f, g, h = t1 + t2 & MASK, a, b, c, d + t1 & MASK, e, f, g
-    return [before + after & MASK for before, after in zip(IV, (a, b, c, d, e, f, g, h), strict=True)]
 
 
 def _midstate_columns(midstates: list[Words], head: list[int], w16: int, w17: int) -> dict[str, Words | int]:

@@ -23,8 +23,8 @@ from miner.kernels.variant import Variant, generator_stamp
 _WORDS = numba_types.Array(numba_types.uint32, 1, "C")
 _FOUND = numba_types.Array(numba_types.uint64, 1, "C")
 _RESULT = numba_types.UniTuple(numba_types.int64, 2)
-#: search(job, scratch, start, count, versions, found) -> (nonces done, candidates written)
-SIGNATURE = _RESULT(_WORDS, _WORDS, numba_types.uint32, numba_types.int64, numba_types.int64, _FOUND)
+#: search(job, scratch, start, count, versions, found, stop) -> (nonces done, candidates written)
+SIGNATURE = _RESULT(_WORDS, _WORDS, numba_types.uint32, numba_types.int64, numba_types.int64, _FOUND, _WORDS)
 
 # The three names below are replaced per variant by build_search; they are here for the reader and the linters.
 expand: Any = None
@@ -32,14 +32,14 @@ compress: Any = None
 WIDTH = 1
 
 
-def _search(job: Any, scratch: Any, start: Any, count: Any, versions: Any, found: Any) -> Any:
+def _search(job: Any, scratch: Any, start: Any, count: Any, versions: Any, found: Any, stop: Any) -> Any:
     job_address = job.ctypes.data
     scratch_address = scratch.ctypes.data
     room = found.size - versions * WIDTH
     candidates = 0
     done = 0
     nonce = start
-    while done < count and candidates <= room:
+    while done < count and candidates <= room and stop[0] == 0:
         expand(nonce, job_address, scratch_address)
         row = job_address + 4 * JOB_WORDS
         for version in range(versions):
@@ -58,11 +58,12 @@ def _search(job: Any, scratch: Any, start: Any, count: Any, versions: Any, found
 def build_search(variant: Variant, cache_folder: Path | None) -> Any:
     """Compile (or load from `cache_folder`) one variant's search; returns a callable that releases the GIL.
 
-    search(job, scratch, start, count, versions, found) -> (nonces done, candidates): hashes nonces start, start + 1, …
-    (modulo 2^32) under `versions` midstates of the job that miner.kernels.prepare made, and writes each candidate as
-    version index << 32 | nonce into `found` (uint64). It stops early, having reported everything up to where it
-    stopped, when another vector's candidates might not fit. `scratch` is SCRATCH_WORDS_PER_LANE * width words from
-    prepare.aligned_words.
+    search(job, scratch, start, count, versions, found, stop) -> (nonces done, candidates): hashes nonces start, start
+    + 1, … (modulo 2^32) under `versions` midstates of the job that miner.kernels.prepare made, and writes each
+    candidate as version index << 32 | nonce into `found` (uint64). It stops early, having reported everything up to
+    where it stopped, when another vector's candidates might not fit, or when another thread has written a 1 to the word
+    `stop`: it is read for every vector of nonces, anew because LLVM cannot know that the kernels do not write it.
+    `scratch` is SCRATCH_WORDS_PER_LANE * width words from prepare.aligned_words.
     """
     scope = {
         "expand": expand_intrinsic(variant),

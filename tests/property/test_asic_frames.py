@@ -25,7 +25,7 @@ from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.work import split_versions
 from miner.asic.emulator import hashing
 from miner.asic.emulator.wire import Command, HostFrames, Work, nonce_reply, register_reply
-from miner.asic.midstate import midstate
+from miner.kernels.midstate import midstate
 
 BYTE = st.integers(0, 255)
 WORD = st.integers(0, 0xFFFF_FFFF)

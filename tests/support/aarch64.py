@@ -74,7 +74,7 @@ class EmulatedArmDevice(CpuDevice):
             self._process = None
 
     def _search_elsewhere(
-        self, words: Any, scratch: Any, start: Any, count: int, versions: int, found: Any
+        self, words: Any, scratch: Any, start: Any, count: int, versions: int, found: Any, stop: Any
     ) -> tuple[int, int]:
         assert self._process is not None
         requests, answers = self._process.stdin, self._process.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from miner.asic.midstate import midstate
+from miner.kernels.midstate import midstate
 
 CHIPS_IN_A_ROW = 10
 RESULT_BYTES = 64

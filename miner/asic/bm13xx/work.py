@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from miner.asic.bm13xx.frames import NonceReply, full_header_job, midstate_job
 from miner.asic.bm13xx.models.model import ChipModel, JobFormat
-from miner.asic.midstate import midstate
 from miner.device import Versions
+from miner.kernels.midstate import midstate
 from miner.kernels.reference import hash_number, header_hash
 from miner.kernels.sha256_constants import MASK
 

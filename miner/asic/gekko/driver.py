@@ -12,7 +12,7 @@ from miner.asic.bm13xx.registers import BAUD_AT_RESET, Register
 from miner.asic.bm13xx.start_up import StartUpError, change_clock
 from miner.asic.bm13xx.work import ChainJob, JobTable
 from miner.asic.gekko.codec import NONCES_OF_OPEN_CORE, Bm1384, Bm1387, Codec, GekkoDecoder
-from miner.asic.midstate import midstate
+from miner.kernels.midstate import midstate
 
 _GAP_S = 0.05  #: of silence after which a reply begins anew; its bytes follow each other at once
 _LOOK_S = 0.02

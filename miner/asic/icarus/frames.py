@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chain.primitives.errors import UserError
 from miner.asic.crc import crc5_of_response
-from miner.asic.midstate import midstate
+from miner.kernels.midstate import midstate
 
 WORK_BYTES = 64
 NONCE_BYTES = 4

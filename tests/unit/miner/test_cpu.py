@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,10 @@ from miner.cpu.features import (
     processor_of,
     usable_variants,
 )
+from miner.device import HashJob
 from miner.kernels import search
 from miner.kernels.layout import JOB_WORDS, MIDSTATE_WORDS
+from miner.kernels.midstate import portable_midstate
 from miner.kernels.prepare import aligned_words, prepare
 from miner.kernels.sha256_constants import IV, K
 from miner.kernels.variant import Variant, generator_stamp
@@ -178,11 +182,15 @@ def test_scratch_begins_on_a_cache_line(count: int) -> None:
         assert words.ctypes.data % 64 == 0
 
 
-def test_prepare_is_the_same_for_few_versions_and_for_many(rng: random.Random) -> None:
-    """Few are computed one by one, many at once."""
+def test_prepare_is_the_same_for_few_versions_and_for_many(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few are computed one by one, many at once where OpenSSL's compression is out of reach."""
     header, target = rng.randbytes(80), rng.getrandbits(256)
     versions = [rng.getrandbits(32) for _ in range(64)]
+    usual = prepare(header, versions, target)
+    monkeypatch.setattr("miner.kernels.prepare.midstate", portable_midstate)
+    monkeypatch.setattr("miner.kernels.prepare._FEW_VERSIONS", 8)
     many = prepare(header, versions, target)
+    assert many.tolist() == usual.tolist()
     for count in (1, 2, 8, 9):
         few = prepare(header, versions[:count], target)
         assert few.tolist() == many[: len(few)].tolist()
@@ -193,6 +201,24 @@ def test_prepare_bounds_its_input() -> None:
     for header, versions in ((bytes(79), [1]), (bytes(80), []), (bytes(80), range(65))):
         with pytest.raises(ValueError, match=r"header|versions"):
             prepare(header, list(versions), 0)
+
+
+def test_a_wake_ends_the_slice_and_nothing_is_lost() -> None:
+    device = CpuDevice("cpu0", Variant(1), 1)
+    job, over = HashJob(bytes(80), (1,), 0), threading.Event()
+    device._slice_hashes = 1e12
+    timers = [threading.Timer(0.05, device.wake), threading.Timer(0.1, over.set), threading.Timer(0.12, device.wake)]
+    for timer in timers:
+        timer.start()
+    began = time.monotonic()
+    done = device.search(job, 0, 1 << 32, over.is_set).done
+    assert time.monotonic() - began < 10, "not after the whole of its slice"
+    assert over.is_set(), "a wake alone cancels nothing"
+    assert 0 < done < 1 << 32
+    device.wake()
+    assert device.search(job, 0, 1000).done == 1000, "and the next search goes on"
+    for timer in timers:
+        timer.join()
 
 
 def test_slices_approach_their_time_and_no_single_one_swings_them() -> None:

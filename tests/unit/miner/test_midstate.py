@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from miner.asic.midstate import midstate, openssl_midstate, portable_midstate
+from miner.kernels.midstate import midstate, openssl_midstate, portable_midstate
 
 
 def test_both_ways_agree(rng: random.Random) -> None:
