@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
+from miner.asic.header_driver import HeaderDriver
 from miner.asic.header_work import Failed, NonceFound, Work
-from miner.asic.link import LineDriver, Link
+from miner.asic.link import Link
 from miner.asic.transport import PortError
 from miner.device import NONCE_SPACE, Candidate, DeviceDetails, DeviceError, HashJob, SearchResult, never
 
-_PUMP_S = 0.01
+_PUMP_S = 0.2  #: longest wait for bytes: who changes what `cancelled` says wakes the device (Wakeable)
 _RETRY_S = 5.0  #: before a board that worked and now fails is tried again
 
 
-class HeaderDriver(LineDriver, Protocol):
-    """The protocol of such a board, without I/O."""
-
-    def set_work(self, works: Iterable[Work], now: float, *, clean: bool = False) -> None:
-        """Search these instead of what is still waiting; `clean`: a new block."""
-
-    def start_later(self, at: float) -> None:
-        """Begin anew at that time."""
-
-    def stop(self) -> None:
-        """Forget all work."""
-
-    def progress(self, now: float) -> float:
-        """Hashes done by now."""
-
-    def events(self) -> list[Any]:
-        """What has happened since the last call."""
-
-
-D = TypeVar("D", bound=HeaderDriver)
+D = TypeVar("D", bound=HeaderDriver[Any])
 
 
 class HeaderDevice(ABC, Generic[D]):

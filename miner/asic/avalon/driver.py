@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from chain.primitives.errors import UserError
@@ -26,8 +26,8 @@ from miner.asic.avalon.frames import (
     result_key,
     task_frame,
 )
+from miner.asic.header_driver import HeaderDriver, Issued
 from miner.asic.header_work import Failed, NonceFound, Outcome, Work
-from miner.kernels.reference import hash_number, header_hash
 
 BAUD = 115_200
 MHZ_RANGE = (256, 375)  #: the table of REFERENCE.md §2
@@ -36,7 +36,6 @@ _BITS_PER_BYTE = 10
 _TASK_GAP_S = 0.004
 _RESET_S = 0.3
 _ROUNDS_KEPT = 3
-_SEEN_LIMIT = 1000
 _SMOOTH = 0.37
 _AIM_C, _BAND_C, _HOT_C = 50.0, 3.0, 60.0
 _HOT_RESULTS = 2  #: in a row: a result has no checksum, and one bit may be damage
@@ -91,46 +90,30 @@ class Options:
             raise UserError(f"an Avalon has 1 to 32 rows of chips, not {self.rows}")
 
 
-@dataclass(slots=True, eq=False)
-class _Task:
-    work: Work
-    sent_at: float
-    withdrawn: bool = False
-    seen: set[int] = field(default_factory=set)
-
-
-class AvalonDriver:
-    """See the module. Call `start`, then `received` with what arrives and `tick` when `next_wakeup` has come; send
-    `outgoing`, deal with `events`."""
+class AvalonDriver(HeaderDriver[Ready | Overheated]):
+    """See the module and HeaderDriver."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__(options.zero_bits)
         self.options = options
         self.state = State.STOPPED
         self.version: str | None = None
-        self.totals: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.rows: dict[int, int] = {}  #: good nonces by row
         self.temperatures_c: tuple[int, ...] = ()
         self.fans_rpm: tuple[int, ...] = ()
         self.smoothed_c: float | None = None
         self.fan = FAN_FULL
-        self.restarts = 0
         self._attempt = 0
-        self._queue: deque[Work] = deque()
-        self._tasks: OrderedDict[bytes, _Task] = OrderedDict()  # by result key, oldest first
+        self._tasks: OrderedDict[bytes, Issued] = OrderedDict()  # by result key, oldest first
         self._ended_hashes = 0.0  # of tasks that are over
-        self._running: list[_Task] = []
+        self._running: list[Issued] = []
         self._sent_in_round = 0
         self._round_began = 0.0
         self._flush_next = False
         self._set_up_next = True
         self._fan_due = 0.0
         self._hot_results = 0  # in a row
-        self._heard_at = 0.0
-        self._out: list[bytes] = []
-        self._events: list[Event] = []
-        self._buffer = bytearray()
         self._unmatched = 0
-        self._wake: float | None = None
 
     @property
     def hash_rate(self) -> float:
@@ -223,20 +206,6 @@ class AvalonDriver:
             self._unmatched = 0
             self._take_result(task, result, now)
 
-    def next_wakeup(self) -> float | None:
-        """When `tick` wants to be called."""
-        return self._wake
-
-    def outgoing(self) -> list[bytes]:
-        """Frames to send now, each handed out once."""
-        out, self._out = self._out, []
-        return out
-
-    def events(self) -> list[Event]:
-        """What has happened since the last call."""
-        events, self._events = self._events, []
-        return events
-
     def progress(self, now: float) -> float:
         """Hashes done by now, by the clock."""
         self._end_tasks(now)
@@ -305,7 +274,7 @@ class AvalonDriver:
         settings = Settings(self.options.mhz, self.options.rows, self.fan)
         frame = task_frame(work.header, settings, set_up=self._set_up_next, flush=self._flush_next)
         self._set_up_next = self._flush_next = False
-        task = _Task(work, now)
+        task = Issued(work, now)
         self._tasks[result_key(frame[12:56])] = task
         while len(self._tasks) > _ROUNDS_KEPT * self.options.rows:
             self._tasks.popitem(last=False)
@@ -318,7 +287,7 @@ class AvalonDriver:
         settings = Settings(self.options.mhz, self.options.rows, self.fan)
         return [task_frame(bytes(80), settings, flush=row == 0, idle=True) for row in range(self.options.rows)]
 
-    def _share(self, task: _Task, now: float) -> float:
+    def _share(self, task: Issued, now: float) -> float:
         """Hashes of a task that are done, by the clock."""
         return (1 << self.options.zero_bits) * min(1.0, max(0.0, now - task.sent_at) / self.round_s)
 
@@ -330,24 +299,13 @@ class AvalonDriver:
 
     # Results.
 
-    def _take_result(self, task: _Task, result: Result, now: float) -> None:
+    def _take_result(self, task: Issued, result: Result, now: float) -> None:
         self._watch_heat(result, now)
-        wire = result.nonce.to_bytes(4, "little")
-        number = hash_number(header_hash(task.work.header[:76] + wire))
-        if number >> 256 - self.options.zero_bits:
+        number = self._number_of(task.work, result.nonce.to_bytes(4, "little"))
+        if number is None:
             self.totals[Outcome.WRONG] += 1
-            return
-        self._heard_at = now
-        if result.nonce in task.seen:
-            self.totals[Outcome.DUPLICATE] += 1
-        elif task.withdrawn:
-            self.totals[Outcome.STALE] += 1
-        else:
-            if len(task.seen) < _SEEN_LIMIT:
-                task.seen.add(result.nonce)
-            self.totals[Outcome.GOOD] += 1
+        elif self._judge(task, result.nonce, number, now):
             self.rows[result.row] = self.rows.get(result.row, 0) + 1
-            self._events.append(NonceFound(task.work, result.nonce, number))
 
     def _watch_heat(self, result: Result, now: float) -> None:
         self.temperatures_c, self.fans_rpm = result.temperatures_c, result.fans_rpm

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
+from miner.asic.header_driver import HeaderDriver, Issued
 from miner.asic.header_work import Failed, NonceFound, Outcome, Work
 from miner.asic.icarus.frames import (
     DIVISION,
@@ -31,7 +32,6 @@ from miner.asic.icarus.frames import (
 )
 from miner.asic.icarus.models import RANGE, Clock, IcarusModel, likely_model
 from miner.asic.icarus.timing import TimingModel
-from miner.kernels.reference import hash_number, header_hash
 
 BAUD = 115_200
 _BITS_PER_BYTE = 10
@@ -40,7 +40,6 @@ _ANSWER_S = 0.3  #: for golden work (§4)
 _DIVISION_S = 0.6  #: for the work of §5: 80 million hashes, at 380 MH/s
 _SETTLE_S = 0.5  #: after a clock or voltage command (§7)
 _SILENT_RANGES = 30  #: without a true nonce: the board is looked for anew (§6)
-_SEEN_LIMIT = 1000  #: nonces of one work remembered against duplicates
 _LONGEST_ANSWER = 64  #: bytes kept of what a stranger says
 _SHORTEST_SHARE = 0.9  #: of a range that is searched at least, on boards whose range lasts no longer than early_s
 
@@ -78,40 +77,24 @@ class Options:
     attempts: int = 2
 
 
-@dataclass(slots=True, eq=False)
-class _Issued:
-    work: Work
-    sent_at: float
-    withdrawn: bool = False  #: by a new block
-    seen: set[int] = field(default_factory=set)
-
-
-class IcarusDriver:
-    """See the module. Call `start`, then `received` with what arrives and `tick` when `next_wakeup` has come; send
-    `outgoing`, deal with `events`."""
+class IcarusDriver(HeaderDriver[Detected]):
+    """See the module and HeaderDriver."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__(options.zero_bits)
         self.options = options
         self.state = State.STOPPED
         self.model = options.model
         self.engines = options.model.engines if options.model is not None else 1
         self.mhz: float | None = None
         self.timing: TimingModel | None = None
-        self.totals: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
-        self.restarts = 0
         self.done = 0.0  #: hashes since the first work, true to what the board really did
-        self._queue: deque[Work] = deque()
-        self._issued: dict[int, _Issued] = {}  # by id; boards without ids: 0 the newest, 1 the one before
-        self._current: _Issued | None = None
+        self._issued: dict[int, Issued] = {}  # by id; boards without ids: 0 the newest, 1 the one before
+        self._current: Issued | None = None
         self._busy = False  # the current work is being searched, as far as we know
         self._id = 0
-        self._out: list[bytes] = []
-        self._events: list[Event] = []
-        self._buffer = bytearray()
         self._received_at = 0.0
         self._skipped = 0  # bytes dropped since the last true reply
-        self._wake: float | None = None
-        self._heard_at = 0.0  # when the last true nonce came
         self._procedure: Generator[float, bytes, None] = self._detect()
 
     @property
@@ -181,20 +164,6 @@ class IcarusDriver:
             self._cut_replies(self.model.reply_bytes, now)
         elif self.state is State.DETECTING:
             del self._buffer[_LONGEST_ANSWER:]
-
-    def next_wakeup(self) -> float | None:
-        """When `tick` wants to be called; None: not until bytes come or there is work."""
-        return self._wake
-
-    def outgoing(self) -> list[bytes]:
-        """Frames to send now, each handed out once."""
-        out, self._out = self._out, []
-        return out
-
-    def events(self) -> list[Event]:
-        """What has happened since the last call."""
-        events, self._events = self._events, []
-        return events
 
     def check_options(self) -> None:
         """UserError unless the board can take the clock and the voltage asked for."""
@@ -286,7 +255,7 @@ class IcarusDriver:
         frame = work_frame(work.header, self._id)
         if is_clock_command(frame):
             return self._next_work(now)
-        self._current = self._issued[self._id] = _Issued(work, now)
+        self._current = self._issued[self._id] = Issued(work, now)
         self._out.append(frame)
         self._busy = True
         range_s = self.timing.range_s + self.timing.overhead_s
@@ -325,25 +294,15 @@ class IcarusDriver:
         for issued in candidates:
             if issued is None:
                 continue
-            number = hash_number(header_hash(issued.work.header[:76] + wire))
-            if number >> 256 - self.options.zero_bits:
-                continue
-            self._take_nonce(issued, nonce, number, now)
-            return True
+            number = self._number_of(issued.work, wire)
+            if number is not None:
+                self._take_nonce(issued, nonce, number, now)
+                return True
         return False
 
-    def _take_nonce(self, issued: _Issued, nonce: int, number: int, now: float) -> None:
-        self._heard_at = now
+    def _take_nonce(self, issued: Issued, nonce: int, number: int, now: float) -> None:
         running = issued is self._current and self._busy
-        if nonce in issued.seen:
-            self.totals[Outcome.DUPLICATE] += 1
-        elif issued.withdrawn:
-            self.totals[Outcome.STALE] += 1
-        else:
-            if len(issued.seen) < _SEEN_LIMIT:
-                issued.seen.add(nonce)
-            self.totals[Outcome.GOOD] += 1
-            self._events.append(NonceFound(issued.work, nonce, number, not running))
+        self._judge(issued, nonce, number, now, late=not running)
         if running and self.model is not None and self.timing is not None:
             hashes = hashes_at(nonce.to_bytes(4, "little"), self.engines)
             self.timing.add(hashes, now - issued.sent_at)
