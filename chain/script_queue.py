@@ -20,13 +20,13 @@ BATCH_INPUTS = 256  #: about 9 ms of one core: long against the cost of handing 
 class ScriptQueue:
     """The scripts of one block: `add` its transactions in order, `finish` at the end."""
 
-    __slots__ = ("_batch", "_flags", "_futures", "_pool")
+    __slots__ = ("_batch", "_flags", "_pool", "_queued")
 
     def __init__(self, pool: ThreadPoolExecutor | None, flags: ScriptFlags) -> None:
         """Without a pool the caller's thread does the work in `finish`."""
         self._pool = pool
         self._flags = flags
-        self._futures: list[Future[InputFailure | None]] = []
+        self._queued: list[tuple[Future[InputFailure | None], SpendBatch]] = []
         self._batch = SpendBatch(flags)
 
     def add(self, tx: Transaction, spent: Sequence[PackedCoin], position: int) -> None:
@@ -34,15 +34,16 @@ class ScriptQueue:
         batch = self._batch
         batch.add(tx, spent, position)
         if batch.inputs >= BATCH_INPUTS and self._pool is not None:
-            self._futures.append(self._pool.submit(batch.verify))
+            self._queued.append((self._pool.submit(batch.verify), batch))
             self._batch = SpendBatch(self._flags)
 
     def finish(self) -> InputFailure | None:
-        """Wait for all; the first invalid input in block order, or None."""
+        """The first invalid input in block order, or None. The caller's thread verifies what no worker has begun."""
         last, self._batch = self._batch, SpendBatch(self._flags)
-        results = [last.verify()]  # here: the workers are busy with the batches before it
-        futures, self._futures = self._futures, []
-        results += [future.result() for future in futures]
+        queued, self._queued = self._queued, []
+        results = [last.verify()]
+        results += [batch.verify() for future, batch in reversed(queued) if future.cancel()]
+        results += [future.result() for future, _ in queued if not future.cancelled()]
         return min((failure for failure in results if failure is not None), key=lambda f: f.position, default=None)
 
 

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import typeof, types
 from numba.extending import intrinsic
 
-from chain.crypto.compiled import BYTES, INT, compiled
+from chain.crypto.compiled import BYTES, INT, compiled, inner
 from chain.crypto.secp256k1_native import CONTEXT
 
 _ECDSA, _MULTISIG = 0, 2
@@ -73,7 +73,7 @@ def _call5(typingctx: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any
     return _caller(5)
 
 
-@compiled(BYTES, INT, INT)
+@inner(BYTES, INT, INT)
 def _ber_length(data: Any, pos: Any, end: Any) -> Any:
     """(length, next position); length -1 if it cannot be read. The twin of `chain.crypto.der._length`."""
     if pos >= end:
@@ -97,7 +97,7 @@ def _ber_length(data: Any, pos: Any, end: Any) -> Any:
     return value, pos
 
 
-@compiled(BYTES, INT, INT, BYTES, INT)
+@inner(BYTES, INT, INT, BYTES, INT)
 def _integer(data: Any, pos: Any, end: Any, out: Any, at: Any) -> Any:
     """Copy one DER integer right-aligned into out[at:at+32]; the next position, -1 if malformed, -2 if it has more than
     32 bytes."""
@@ -116,7 +116,7 @@ def _integer(data: Any, pos: Any, end: Any, out: Any, at: Any) -> Any:
     return stop
 
 
-@compiled(BYTES, INT, INT, BYTES)
+@inner(BYTES, INT, INT, BYTES)
 def _der_lax(data: Any, start: Any, end: Any, out: Any) -> Any:
     """Lax DER to 64 bytes. False where `chain.crypto.der.parse_der_lax` gives None or zeros: neither can be valid."""
     out[:] = 0
@@ -171,7 +171,7 @@ def new_curve() -> Curve:
 CURVE = typeof(new_curve())
 
 
-@compiled(CURVE, BYTES, INT, INT)
+@inner(CURVE, BYTES, INT, INT)
 def parse_key_at(curve: Any, data: Any, start: Any, size: Any) -> Any:
     """A public key to its 64 opaque bytes in `curve.key`; False if it is none. Taking a compressed key apart costs a
     square root, a seventh of a verification: those seen last are kept, rows of 33 bytes, whether they count, and from
@@ -200,7 +200,7 @@ def parse_key_at(curve: Any, data: Any, start: Any, size: Any) -> Any:
     return True
 
 
-@compiled(CURVE, BYTES, INT, INT, BYTES, INT)
+@inner(CURVE, BYTES, INT, INT, BYTES, INT)
 def verify_ecdsa_at(curve: Any, data: Any, start: Any, end: Any, digests: Any, digest_at: Any) -> Any:
     """Whether the lax-DER signature data[start:end] over digests[digest_at:digest_at+32] is of the key in `curve.key`.
     High S is accepted.
@@ -216,7 +216,7 @@ def verify_ecdsa_at(curve: Any, data: Any, start: Any, end: Any, digests: Any, d
     return _call4(functions[4], context, signature_at, digest, np.uint64(curve.key.ctypes.data)) == 1
 
 
-@compiled(CURVE, BYTES, INT, INT, BYTES, INT)
+@inner(CURVE, BYTES, INT, INT, BYTES, INT)
 def verify_schnorr_at(curve: Any, data: Any, key_at: Any, signature_at: Any, digests: Any, digest_at: Any) -> Any:
     """BIP340: whether the 64 bytes at data[signature_at] are of the key data[key_at:key_at+32] over
     digests[digest_at:digest_at+32].
@@ -229,7 +229,7 @@ def verify_schnorr_at(curve: Any, data: Any, key_at: Any, signature_at: Any, dig
     return _call5(functions[6], functions[0], base + np.uint64(signature_at), digest, np.uint64(32), key) == 1
 
 
-@compiled(CURVE, BYTES, INT, INT, INT)
+@inner(CURVE, BYTES, INT, INT, INT)
 def _verify_multisig(curve: Any, data: Any, pos: Any, total: Any, required: Any) -> Any:
     """Whether each signature belongs to one of the keys in the same order, tried from the last of both as
     OP_CHECKMULTISIG does. At `pos`: a length byte for each key, one for each signature, the digests, keys, signatures.

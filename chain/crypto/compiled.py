@@ -17,3 +17,15 @@ INTS = types.int64[::1]
 def compiled(*arguments: Any) -> Any:
     """Decorates a function with arguments of these types; it holds no GIL."""
     return njit(arguments, nogil=True, cache=True)
+
+
+def inner(*arguments: Any) -> Any:
+    """The same for one that only compiled functions call: what Python would need to call it takes longer to compile
+    than the function.
+    """
+    return njit(arguments, nogil=True, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def inlined(function: Any) -> Any:
+    """Written into whatever compiled function calls it, never compiled by itself."""
+    return njit(nogil=True, inline="always")(function)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chain.crypto.compiled import BYTES, INT, INTS, compiled
+from chain.crypto.compiled import BYTES, INT, INTS, inner
 from chain.crypto.hash_native import (
     sha256_begin,
     sha256_blocks,
@@ -40,7 +40,7 @@ _PREVOUTS, _SEQUENCES, _OUTPUTS, _VALUES, _SCRIPTS, _PREVOUTS2, _SEQUENCES2, _OU
 _BLANK_INPUT = 41  # outpoint, the length of no script, sequence
 
 
-@compiled(BYTES, INTS, BYTES, INT)
+@inner(BYTES, INTS, BYTES, INT)
 def _finish(data: Any, facts: Any, message: Any, size: Any) -> Any:
     """Lock time and hash type; the position after them."""
     size = copy(data, facts[LOCKTIME], 4, message, size)
@@ -51,7 +51,7 @@ def _finish(data: Any, facts: Any, message: Any, size: Any) -> Any:
     return size + 4
 
 
-@compiled(CONTEXT, BYTES, INT)
+@inner(CONTEXT, BYTES, INT)
 def share_segwit(context: Any, data: Any, count: Any) -> None:
     """The digests of all outpoints, sequences and outputs."""
     hasher, inputs, facts, shared, message = (
@@ -75,7 +75,7 @@ def share_segwit(context: Any, data: Any, count: Any) -> None:
     sha256_into(hasher, shared, _OUTPUTS, 32, shared, _OUTPUTS2)
 
 
-@compiled(CONTEXT, BYTES, INT)
+@inner(CONTEXT, BYTES, INT)
 def share_taproot(context: Any, data: Any, count: Any) -> None:
     """The digests of all spent values and scripts, which BIP341 has beside those of `share_segwit`."""
     hasher, inputs, shared, message = context.hasher, context.inputs, context.shared, context.message
@@ -91,7 +91,7 @@ def share_taproot(context: Any, data: Any, count: Any) -> None:
     sha256_into(hasher, message, 0, size, shared, _SCRIPTS)
 
 
-@compiled(CONTEXT, BYTES, INT, BYTES, INT, INT)
+@inner(CONTEXT, BYTES, INT, BYTES, INT, INT)
 def segwit_digest(context: Any, data: Any, number: Any, code: Any, code_at: Any, code_size: Any) -> None:
     """BIP143 of input `number`, after `share_segwit`; code[code_at:code_at+code_size] is the script code, below 600
     bytes.
@@ -110,7 +110,7 @@ def segwit_digest(context: Any, data: Any, number: Any, code: Any, code_at: Any,
     sha256d_into(context.hasher, message, 0, size, context.digest, 0)
 
 
-@compiled(CONTEXT, BYTES, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT)
 def taproot_digest(context: Any, data: Any, number: Any, hash_type: Any) -> None:
     """BIP341 of input `number`, after `share_segwit` and `share_taproot`, for SIGHASH_DEFAULT and SIGHASH_ALL."""
     facts, shared, message = context.facts, context.shared, context.message
@@ -130,7 +130,7 @@ def taproot_digest(context: Any, data: Any, number: Any, hash_type: Any) -> None
     sha256_into(context.hasher, message, 0, size + 5, context.digest, 0)
 
 
-@compiled(CONTEXT, BYTES, INT)
+@inner(CONTEXT, BYTES, INT)
 def write_blank(context: Any, data: Any, count: Any) -> Any:
     """To `context.blank` what the original algorithm signs with all scripts empty. Returns its size and where its first
     input begins; begins the prefix that `legacy_digest` keeps.
@@ -152,7 +152,7 @@ def write_blank(context: Any, data: Any, count: Any) -> Any:
     return size, first
 
 
-@compiled(CONTEXT, BYTES, INT, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT, INT)
 def legacy_digest(context: Any, data: Any, number: Any, size: Any, first: Any) -> None:
     """The original algorithm for input `number`, with the script of its coin (below 253 bytes) as script code; `size`
     and `first` are those of `write_blank`.

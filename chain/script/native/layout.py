@@ -8,7 +8,7 @@ import numpy as np
 from numba import typeof
 
 from chain.crypto.batch_native import Curve, new_curve
-from chain.crypto.compiled import BYTES, INT, compiled
+from chain.crypto.compiled import BYTES, INT, inner
 from chain.crypto.hash_native import new_hasher
 from chain.script.sighash import TAPSIGHASH_TAG
 
@@ -60,7 +60,7 @@ def new_context(curve: Curve, inputs: int, size: int) -> Context:
 CONTEXT = typeof(new_context(new_curve(), 1, 1))
 
 
-@compiled(BYTES, INT)
+@inner(BYTES, INT)
 def read_compact_size(data: Any, pos: Any) -> Any:
     """(value, next position)."""
     first = np.int64(data[pos])
@@ -73,7 +73,7 @@ def read_compact_size(data: Any, pos: Any) -> Any:
     return value, pos + 1 + width
 
 
-@compiled(BYTES, INT, INT)
+@inner(BYTES, INT, INT)
 def write_compact_size(out: Any, at: Any, value: Any) -> Any:
     """The next position."""
     if value < 0xFD:
@@ -86,7 +86,7 @@ def write_compact_size(out: Any, at: Any, value: Any) -> Any:
     return at + 1 + width
 
 
-@compiled(BYTES, INT, INT, BYTES, INT)
+@inner(BYTES, INT, INT, BYTES, INT)
 def copy(data: Any, start: Any, size: Any, out: Any, at: Any) -> Any:
     """data[start:start+size] to out[at]; the next position."""
     for i in range(size):
@@ -94,7 +94,7 @@ def copy(data: Any, start: Any, size: Any, out: Any, at: Any) -> Any:
     return at + size
 
 
-@compiled(BYTES, INT, BYTES, INT, INT)
+@inner(BYTES, INT, BYTES, INT, INT)
 def equal(a: Any, a_at: Any, b: Any, b_at: Any, size: Any) -> Any:
     """Whether two places hold the same bytes."""
     same = True
@@ -103,7 +103,7 @@ def equal(a: Any, a_at: Any, b: Any, b_at: Any, size: Any) -> Any:
     return same
 
 
-@compiled(CONTEXT, BYTES, INT, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT, INT)
 def read_transaction(context: Any, data: Any, start: Any, end: Any, count: Any) -> Any:
     """Note where everything is in the transaction data[start:end], which `Transaction` has parsed or built and which
     spends `count` coins, at least one. False if it cannot be as it says.

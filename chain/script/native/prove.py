@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from chain.crypto.batch_native import new_curve
-from chain.crypto.compiled import BYTES, INT, INTS, compiled
+from chain.crypto.compiled import BYTES, INT, INTS, compiled, inlined
 from chain.primitives.coin import SCRIPT_OFFSET
 from chain.script.flags import ScriptFlags
 from chain.script.native.digests import share_segwit, share_taproot, write_blank
@@ -36,7 +36,7 @@ from chain.script.native.templates import (
 _P2SH, _WITNESS, _TAPROOT = (int(flag) for flag in (ScriptFlags.P2SH, ScriptFlags.WITNESS, ScriptFlags.TAPROOT))
 
 
-@compiled(CONTEXT, BYTES, INT, INT, INT, INTS)
+@inlined
 def _prove_input(context: Any, data: Any, count: Any, number: Any, flags: Any, done: Any) -> Any:
     """`done` remembers what the transaction's inputs share: whether `share_segwit` and `share_taproot` have run, and
     what `write_blank` returned.

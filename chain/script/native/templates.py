@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from chain.crypto.batch_native import is_strict_der_at, parse_key_at, verify_ecdsa_at, verify_schnorr_at
-from chain.crypto.compiled import BYTES, INT, compiled
+from chain.crypto.compiled import BYTES, INT, inner
 from chain.crypto.hash_native import hash160_into, sha256_into
 from chain.primitives.coin import SCRIPT_OFFSET
 from chain.script.flags import ScriptFlags
@@ -34,7 +34,7 @@ _HALF_ORDER = np.frombuffer(
 _OP_0, _OP_1_MINUS_1, _OP_CHECKMULTISIG = 0x00, 0x50, 0xAE
 
 
-@compiled(BYTES, INT, INT, INT)
+@inner(BYTES, INT, INT, INT)
 def _is_usual_signature(data: Any, start: Any, size: Any, flags: Any) -> Any:
     """Strict DER of a usual size with SIGHASH_ALL, and with a low S where a flag demands it."""
     if size < _MIN_SIGNATURE or size > _MAX_SIGNATURE or data[start + size - 1] != SIGHASH_ALL:
@@ -56,19 +56,19 @@ def _is_usual_signature(data: Any, start: Any, size: Any, flags: Any) -> Any:
     return True
 
 
-@compiled(BYTES, INT)
+@inner(BYTES, INT)
 def _is_compressed(data: Any, at: Any) -> Any:
     return data[at] == 2 or data[at] == 3
 
 
-@compiled(CONTEXT, BYTES, INT, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT, INT)
 def _has_hash(context: Any, data: Any, start: Any, size: Any, hash_at: Any) -> Any:
     """Whether HASH160 of data[start:start+size] is data[hash_at:hash_at+20]."""
     hash160_into(context.hasher, data, start, size, context.digest)
     return equal(context.digest, 0, data, hash_at, 20)
 
 
-@compiled(CONTEXT, BYTES, INT, INT, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT, INT, INT)
 def prove_p2pkh(context: Any, data: Any, number: Any, flags: Any, blank_size: Any, first: Any) -> Any:
     """Signature and key pushed by their length. The signature is longer than all that the script pushes, so there is
     nothing for FindAndDelete to find. `blank_size` and `first` are `write_blank`'s.
@@ -98,7 +98,7 @@ def prove_p2pkh(context: Any, data: Any, number: Any, flags: Any, blank_size: An
     return verify_ecdsa_at(context.curve, data, script + 1, script + size, context.digest, 0)
 
 
-@compiled(CONTEXT, BYTES, INT, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT, INT)
 def prove_key_hash_program(context: Any, data: Any, number: Any, flags: Any, program: Any) -> Any:
     """The witness of a version 0 program of 20 bytes. One that is false on the stack is no key's hash."""
     row = context.inputs[number]
@@ -117,7 +117,7 @@ def prove_key_hash_program(context: Any, data: Any, number: Any, flags: Any, pro
     return verify_ecdsa_at(context.curve, data, signature, signature + size - 1, context.digest, 0)
 
 
-@compiled(CONTEXT, BYTES, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT)
 def prove_p2sh_p2wpkh(context: Any, data: Any, number: Any, flags: Any) -> Any:
     """The program as the one push of the scriptSig."""
     row = context.inputs[number]
@@ -129,7 +129,7 @@ def prove_p2sh_p2wpkh(context: Any, data: Any, number: Any, flags: Any) -> Any:
     return prove_key_hash_program(context, data, number, flags, script + 3)
 
 
-@compiled(CONTEXT, BYTES, INT, INT)
+@inner(CONTEXT, BYTES, INT, INT)
 def prove_p2wsh_multisig(context: Any, data: Any, number: Any, flags: Any) -> Any:
     """m-of-n with compressed keys: each signature belongs to one of the keys in the same order, tried from the last of
     both as OP_CHECKMULTISIG does.
@@ -177,7 +177,7 @@ def prove_p2wsh_multisig(context: Any, data: Any, number: Any, flags: Any) -> An
     return True
 
 
-@compiled(CONTEXT, BYTES, INT)
+@inner(CONTEXT, BYTES, INT)
 def prove_p2tr_key(context: Any, data: Any, number: Any) -> Any:
     """One signature, with the default hash type left out or SIGHASH_ALL named."""
     row = context.inputs[number]
