@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.functional, pytest.mark.slow]
 
 SECONDS = float(os.environ.get("PICKAXE_SOAK_S", "600"))
 RECOVERY_S = 5.0
+JUST_WAITING = nullcontext()
 SETTLED_S = 0.5  #: on both sides of a frame the chain must have been running for it to count
 #: name, scale: boards that together cost about half a core
 BOARDS = (("bm1370", 4), ("bm1397", 4), ("u3", 8), ("avalon", 6))
@@ -61,11 +62,11 @@ class Rig:
         device = self.device
         if not isinstance(device, AsicDevice):
             return
-        pump: Callable[[float], list[Event]] = device.board.pump
+        pump = device.board.pump
 
-        def watched(timeout_s: float) -> list[Event]:
+        def watched(timeout_s: float, waiting: AbstractContextManager[object] = JUST_WAITING) -> list[Event]:
             try:
-                events = pump(timeout_s)
+                events = pump(timeout_s, waiting)
                 self.seen.update(event.result.nonce for event in events if isinstance(event, NonceChecked))
                 return events
             finally:

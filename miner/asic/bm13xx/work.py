@@ -40,11 +40,13 @@ class ChainJob:
 
     def rolled(self, index: int) -> int:
         """Version number `index`: counted up through the masked bits (§11.2)."""
-        version, place = self.version, 0
-        for bit in range(32):
-            if self.version_mask >> bit & 1:
-                version |= (index >> place & 1) << bit
-                place += 1
+        version, mask = self.version, self.version_mask
+        while index:
+            lowest = mask & -mask
+            if index & 1:
+                version |= lowest
+            mask ^= lowest
+            index >>= 1
         return version
 
     def header_with(self, version: int, nonce: int) -> bytes:
