@@ -256,6 +256,9 @@ class SerialPort:
     def _wait_polling(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         while not self._port.in_waiting:
+            with contextlib.suppress(BlockingIOError):
+                if self._woken.recv(4096):
+                    return False
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.001)

@@ -46,6 +46,25 @@ def test_a_wait_ends_with_bytes_a_wake_or_its_time(terminal: tuple[int, str]) ->
     port.wake()  # late: hits nothing
 
 
+def test_a_wake_ends_a_wait_where_ports_can_only_be_polled(terminal: tuple[int, str]) -> None:
+    master, path = terminal
+    port = SerialPort(path, 115_200)
+    try:
+        port._fd = None  # as on Windows
+        assert not port.wait(0.001)
+        timer = threading.Timer(0.02, port.wake)
+        timer.start()
+        began = time.monotonic()
+        assert not port.wait(30)
+        assert time.monotonic() - began < 10
+        timer.join()
+        assert port.write_now(b"x") == 0, "what could wait is left to the thread that may"
+        os.write(master, b"x")
+        assert port.wait(10)
+    finally:
+        port.close()
+
+
 def test_a_wake_before_the_wait_is_not_lost(terminal: tuple[int, str]) -> None:
     master, path = terminal
     port = SerialPort(path, 115_200)
