@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import os
 import re
+import sys
 import tomllib
 import types
 import typing
@@ -315,7 +316,9 @@ class _Reader:
             path = Path(value).expanduser()
             return path if path.is_absolute() else self._path.parent / path
         if hint is float:
-            self._expect(isinstance(value, int | float) and not isinstance(value, bool), where, "a number", value)
+            # The comparison keeps out nan and inf, and whole numbers that no float holds.
+            right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+            self._expect(right, where, "a number", value)
             return float(value)
         if hint is int:
             self._expect(isinstance(value, int) and not isinstance(value, bool), where, "a whole number", value)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chain.primitives.errors import UserError
+from miner.cli.numbers import Number
 
 _MODEL_HELP = "Chip on the board; found out if left out."
 _BOARD_HELP = (
@@ -111,8 +112,8 @@ def info(port: str, model: str | None, board_name: str | None) -> None:
 @click.argument("port")
 @click.option("--model", help=_MODEL_HELP)
 @click.option("--chips", type=click.IntRange(1, 126), help="How many there must be.")
-@click.option("--frequency", type=click.FloatRange(50, 700), metavar="MHZ", help="Clock; the chip's default.")
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="How long to hash.")
+@click.option("--frequency", type=Number(50, 700), metavar="MHZ", help="Clock; the chip's default.")
+@click.option("--seconds", type=Number(1, 3600), default=30.0, show_default=True, help="How long to hash.")
 @click.option("--zero-bits", type=click.IntRange(0, 32), default=32, show_default=True, help=_SCALE_HELP)
 @click.option("--board", "board_name", metavar="NAME|FILE.toml", help=_BOARD_HELP)
 def test(
@@ -154,11 +155,9 @@ def test(
 @click.option("--for", "goal_text", default="max", show_default=True, metavar="GOAL", help=_GOAL_HELP)
 @click.option("--model", help=_MODEL_HELP)
 @click.option("--board", "board_name", metavar="NAME|FILE.toml", help=_BOARD_HELP)
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="For each reading.")
-@click.option("--settle", type=click.FloatRange(0, 600), default=10.0, show_default=True, help="Seconds before it.")
-@click.option(
-    "--errors", type=click.FloatRange(0, 50), default=2.0, show_default=True, help="Percent of wrong nonces allowed."
-)
+@click.option("--seconds", type=Number(1, 3600), default=60.0, show_default=True, help="For each reading.")
+@click.option("--settle", type=Number(0, 600), default=10.0, show_default=True, help="Seconds before it.")
+@click.option("--errors", type=Number(0, 50), default=2.0, show_default=True, help="Percent of wrong nonces allowed.")
 @click.option("--zero-bits", type=click.IntRange(0, 32), default=32, show_default=True, help=_SCALE_HELP)
 def tune(
     port: str,
@@ -190,18 +189,18 @@ def tune(
 @click.option("--chips", type=click.IntRange(1, 126), help="Length of the chain; 1, or what the board has.")
 @click.option("--zero-bits", type=click.IntRange(0, 32), help="Scale; by default what this machine can hash in time.")
 @click.option("--link", type=click.Path(path_type=Path), help="Name for the port, kept when it is plugged in again.")
-@click.option("--latency", type=click.FloatRange(0, 5), default=0.0, metavar="SECONDS", help="Delay of each reply.")
-@click.option("--drop", type=click.FloatRange(0, 1), default=0.0, help="Chance that a byte to the host is lost.")
-@click.option("--flip", type=click.FloatRange(0, 1), default=0.0, help="Chance that a byte to the host is damaged.")
-@click.option("--duplicate", type=click.FloatRange(0, 1), default=0.0, help="Chance that a byte comes twice.")
+@click.option("--latency", type=Number(0, 5), default=0.0, metavar="SECONDS", help="Delay of each reply.")
+@click.option("--drop", type=Number(0, 1), default=0.0, help="Chance that a byte to the host is lost.")
+@click.option("--flip", type=Number(0, 1), default=0.0, help="Chance that a byte to the host is damaged.")
+@click.option("--duplicate", type=Number(0, 1), default=0.0, help="Chance that a byte comes twice.")
 @click.option("--seed", type=int, default=0, help="Of the faults' randomness.")
 @click.option(
     "--framing", type=click.Choice(["v0", "total", "v1"]), default="total", help="How the control port frames replies."
 )
-@click.option("--speed", type=click.FloatRange(0.1, 1000), default=1.0, help="How much faster temperatures move.")
+@click.option("--speed", type=Number(0.1, 1000), default=1.0, help="How much faster temperatures move.")
 @click.option(
     "--silicon",
-    type=click.FloatRange(0.1, 10),
+    type=Number(0.1, 10),
     metavar="FACTOR",
     help="Errors above FACTOR times the usual clock.",
 )

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chain.primitives.errors import UserError
+from miner.cli.numbers import Number
 
 if TYPE_CHECKING:
     from miner.bench import History, Measurement
@@ -18,7 +19,7 @@ _BASELINE = "hashlib, 1 thread"
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Time for each row.")
+@click.option("--seconds", type=Number(0.1, 60), default=2.0, show_default=True, help="Time for each row.")
 @click.option("--no-gpu", is_flag=True, help="Leave graphics cards out.")
 def bench(seconds: float, no_gpu: bool) -> None:
     """Measure this machine's hash rate and compare with earlier runs."""

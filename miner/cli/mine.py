@@ -18,6 +18,7 @@ from rich.console import Console
 
 from chain.primitives.errors import UserError
 from miner.cli.hardware import make_devices
+from miner.cli.numbers import Number
 from miner.cli.sources import Logins, benchmark_source, default_datadir, find_network, make_source
 from miner.config import (
     API_PORT,
@@ -78,7 +79,7 @@ _PLACES = {
 @click.option("--password", envvar="PICKAXE_POOL_PASSWORD", help="The pool's password, where it wants one.")
 @click.option(
     "--suggest-difficulty",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="D",
     help="Difficulty of shares to ask the pool for.",
 )
@@ -106,7 +107,7 @@ _PLACES = {
 @click.option("--idle/--no-idle", help="Lowest scheduling class; rest on battery and while others need the processor.")
 @click.option(
     "--idle-load",
-    type=click.FloatRange(1, 100),
+    type=Number(1, 100),
     default=25.0,
     show_default=True,
     metavar="PERCENT",
@@ -128,7 +129,7 @@ _PLACES = {
     help="Which board it is, so that its supply, fan and sensors are looked after; one for all ports, or one for each.",
 )
 @click.option("--model", help="The boards' chip, where it should not be asked for: bm1370.")
-@click.option("--frequency", type=click.FloatRange(min=1), metavar="MHZ", help="Clock of the boards' chips.")
+@click.option("--frequency", type=Number(min=1), metavar="MHZ", help="Clock of the boards' chips.")
 @click.option(
     "--tune", metavar="GOAL", help="Find the boards' clock for max, a hash rate (1.1TH/s), watts (15W) or 16J/TH."
 )
@@ -136,14 +137,14 @@ _PLACES = {
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Stop after N accepted blocks.")
 @click.option(
     "--pace",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     metavar="SECONDS",
     help="Least time between two blocks, for networks without difficulty.",
 )
 @click.option(
     "--min-difficulty",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="D",
     help="Offer no block easier than this, on networks that would take one.",
 )
@@ -153,7 +154,7 @@ _PLACES = {
     help="Vary the header's version bits (BIP320), or leave them alone: slower.",
 )
 @click.option("--watts", multiple=True, metavar="[NAME=]W", help="What devices draw: 120, cpu=65, asic0=18; repeat.")
-@click.option("--tariff", type=click.FloatRange(min=0), metavar="PRICE", help="Price of a kilowatt-hour.")
+@click.option("--tariff", type=Number(min=0), metavar="PRICE", help="Price of a kilowatt-hour.")
 @click.option("--currency", default="", metavar="NAME", help="Of the tariff: EUR.")
 @click.option(
     "--http", "http_listen", metavar="HOST:PORT", help="Serve a status page and metrics, e.g. 127.0.0.1:8078."

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from miner.cli.numbers import Number
 from node.up.demo import Demo, DemoOptions
 from node.up.screen import LiveScreen, PlainScreen, summary
 
@@ -25,7 +26,7 @@ from node.up.screen import LiveScreen, PlainScreen, summary
 @click.option(
     "--pace",
     "pace_s",
-    type=click.FloatRange(0, 600),
+    type=Number(0, 600),
     default=2.0,
     show_default=True,
     help="Mean seconds between two blocks once coins can be spent; 0: as fast as they are found.",

@@ -234,3 +234,13 @@ def test_a_device_that_fails_in_a_measurement_is_named() -> None:
     devices: list[Any] = [ReferenceDevice("cpu0"), Broken("gpu0")]
     with pytest.raises(DeviceError, match="no driver"):
         measure(devices, 1, 0.1)
+
+
+@pytest.mark.parametrize(
+    "option", ["--min-difficulty", "--suggest-difficulty", "--pace", "--tariff", "--idle-load", "--frequency"]
+)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_numbers_are_finite(option: str, value: str) -> None:
+    result = run(f"{option}={value}", "--address", ADDRESS, "--network", "dev")
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.output
