@@ -59,6 +59,16 @@ def main() -> None:
     except (UserError, LocalFault) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        # What no command foresaw of files that are closed to this user, disks that are full and the like.
+        if not error.strerror:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        advice = (
+            ": check its owner and mode, and those of the folders above" if isinstance(error, PermissionError) else ""
+        )
+        click.echo(f"Error: {place}{error.strerror}{advice}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
