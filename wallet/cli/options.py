@@ -167,12 +167,10 @@ def read_secret(path: Path) -> str:
     return lines[0] if lines else ""
 
 
-def ask_secret(prompt: str) -> str:
-    """Text typed without being shown."""
+def ask_secret(prompt: str, without_keyboard: str = f"set {PASSWORD_VARIABLE} or give --password-file") -> str:
+    """Text typed without being shown. `without_keyboard`: what a program does that cannot type. Raises UserError."""
     if not sys.stdin.isatty():
-        raise UserError(
-            f"a password is needed and there is no keyboard: set {PASSWORD_VARIABLE} or give --password-file"
-        )
+        raise UserError(f"a password is needed and there is no keyboard: {without_keyboard}")
     return str(click.prompt(prompt, hide_input=True, default="", show_default=False, err=True))
 
 

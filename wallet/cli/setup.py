@@ -157,7 +157,7 @@ def change_password(new_password_file: Path | None) -> None:
         if new_password_file is not None:
             new = read_secret(new_password_file)
         else:
-            new = ask_secret("New password")
+            new = ask_secret("New password", "give the new one with --new-password-file")
             if ask_secret("The same again") != new:
                 raise UserError("the two passwords differ: nothing was changed")
         opened.store.change_password(old, new)

@@ -151,6 +151,7 @@ def test_change_password(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     cli.ok("restore", stdin=WORDS)
     (tmp_path / "new").write_text("battery staple\n")
+    assert "give the new one with --new-password-file" in cli.fails("change-password")
     cli.ok("change-password", "--new-password-file", str(tmp_path / "new"))
     assert "wrong password" in cli.fails("address")
     assert cli.ok("address", "--password-file", str(tmp_path / "new")).startswith("bcrt1")
