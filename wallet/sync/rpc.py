@@ -63,8 +63,10 @@ class NodeAddress:
                 f"no node is running here: {self.cookie} is missing. Start one with `pickaxe node`, "
                 "or give --rpc-cookie or --rpc-user"
             ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise NodeError(f"the cookie {self.cookie} cannot be read: {error}") from error
+        except OSError as error:
+            raise NodeError(f"the cookie {self.cookie} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise NodeError(f"{self.cookie} is not a node's cookie: it is no text") from error
         if ":" not in text:
             raise NodeError(f"{self.cookie} is not a node's cookie: it holds no 'user:password'")
         return _basic(text)
