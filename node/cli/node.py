@@ -103,6 +103,8 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
             raise UserError(f"--loadblock {path}: there is no such file.")
     try:
         home.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"--datadir {home} cannot be created: a file is in its place.") from error
     except OSError as error:
         raise UserError(f"--datadir {home} cannot be created: {error.strerror}.") from error
     config = build(values)
