@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -68,14 +70,14 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
         result = await _run(context, steps)
         if not isinstance(result, DumpResult):
             raise RpcError(Code.INTERNAL_ERROR, "The node is stopping")
-        if not fifo:
-            await asyncio.to_thread(_finish, file, written, path)
+        await asyncio.to_thread(file.close if fifo else partial(_finish, file, written, path))
     except SnapshotError as error:
         raise misc(str(error)) from error
     except OSError as error:
         raise misc(f"Unable to write {written}: {error.strerror}") from error
     finally:
-        file.close()
+        with contextlib.suppress(OSError):  # what is still buffered has no room on a full disk either
+            file.close()
         if not fifo:
             written.unlink(missing_ok=True)
     return {

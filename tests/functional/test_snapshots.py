@@ -69,6 +69,10 @@ def test_start_from_a_snapshot_and_validate_it(tmp_path: Path) -> None:
         assert sorted(path.name for path in tmp_path.iterdir() if "utxo" in path.name) == ["utxo.dat"]
         with pytest.raises(CallError, match="If you are sure this is what you want, move it out of the way first"):
             source.call("dumptxoutset", str(snapshot), "latest")
+        (tmp_path / "full.dat.incomplete").symlink_to("/dev/full")
+        with pytest.raises(CallError, match="No space left on device"):
+            source.call("dumptxoutset", str(tmp_path / "full.dat"), "latest")
+        assert not list(tmp_path.glob("full*"))
 
         late.start()
         send_headers(source, late, TIP)
