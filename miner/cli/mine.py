@@ -324,11 +324,16 @@ def _config_file(named: str | None, datadir: Path | None) -> Path | None:
 def _write_config(path: Path, settings: Settings) -> None:
     """Into a new file for its owner's eyes alone: there may be passwords in it."""
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(dump_settings(settings))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise UserError(f"{path} exists already: choose another name, or remove it") from None
     except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(dump_settings(settings))
+    except OSError as error:
+        path.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     click.echo(f"wrote {path}; passwords of the command line and the environment are not in it")
 

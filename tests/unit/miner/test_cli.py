@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,16 @@ def test_numbers_are_finite(option: str, value: str) -> None:
     result = run(f"{option}={value}", "--address", ADDRESS, "--network", "dev")
     assert result.exit_code == 2
     assert f"Invalid value for '{option}'" in result.output
+
+
+def test_a_configuration_that_cannot_be_written_leaves_no_file(datadir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system_open = os.open
+
+    def onto_full_disk(path: Path, flags: int, mode: int) -> int:
+        path.write_text("")
+        return system_open("/dev/full", os.O_WRONLY)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", onto_full_disk)
+        assert "No space left" in complaint("--threads", "2", "--write-config", str(datadir / "a.toml"))
+    assert not (datadir / "a.toml").exists()
