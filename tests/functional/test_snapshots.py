@@ -11,7 +11,8 @@ import pytest
 
 from chain.network_file import create_network
 from chain.params import Retargeting
-from tests.functional.processes import CallError, Node, nodes, until
+from tests.functional.processes import CallError, Node, nodes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 
