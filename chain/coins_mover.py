@@ -60,6 +60,7 @@ class CoinsMover:
                 check_block(block, self._params, check_merkle=False)
             except ConsensusError as error:
                 raise damaged(entry, str(error)) from error
+        undo: list[bytes] = []
         effect = connect_block(
             block,
             prev,
@@ -68,9 +69,10 @@ class CoinsMover:
             check_scripts=not self._scripts_assumed_valid(entry),
             pool=self._pool,
             script_cache=self._script_cache,
+            meanwhile=None if entry.have_undo else lambda effect: undo.append(encode_undo(effect.undo)),
         )
         if not entry.have_undo:
-            entry.undo_pos = self._files.append_undo(entry.file_number, prev.hash, encode_undo(effect.undo))
+            entry.undo_pos = self._files.append_undo(entry.file_number, prev.hash, undo[0])
             entry.status |= HAVE_UNDO
         if self._params.bip30_exceptions.get(entry.hash) == entry.height:
             coins.overwrite(effect.created)

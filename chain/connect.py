@@ -5,7 +5,7 @@ Both compute an effect and change nothing: whoever calls applies it to the view 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,7 +48,8 @@ def outputs_as_coins(tx: Transaction, height: int, coinbase: bool) -> dict[OutPo
     coins: dict[OutPoint, PackedCoin] = {}
     for value, script, index in zip(tx.values, tx.scripts, _indexes(len(tx.values)), strict=False):
         if (not script or script[0] != _OP_RETURN) and len(script) <= MAX_SCRIPT_SIZE:
-            coins[OutPoint(txid + index)] = PackedCoin(value.to_bytes(8, "little") + code + script)
+            # Naming the types, OutPoint and PackedCoin, would cost a call each.
+            coins[txid + index] = value.to_bytes(8, "little") + code + script  # type: ignore[index,assignment]
     return coins
 
 
@@ -61,11 +62,13 @@ def connect_block(
     check_scripts: bool = True,
     pool: ThreadPoolExecutor | None = None,
     script_cache: ScriptCache | None = None,
+    meanwhile: Callable[[BlockEffect], None] | None = None,
 ) -> BlockEffect:
     """The effect of `block`, which passed check_block and contextual_check_block, on `coins`, the state at `prev`,
     its parent.
 
     ConsensusError if it breaks a rule. As in Core a failing script is reported only if nothing else is wrong.
+    `meanwhile` is told the effect while the pool is at the scripts: it is what it will be unless one of them fails.
     """
     transactions = block.transactions
     coinbase = transactions[0]
@@ -99,12 +102,15 @@ def connect_block(
         txid = tx.txid
         for value, script, index in zip(tx.values, tx.scripts, _indexes(len(tx.values)), strict=False):
             if (not script or script[0] != _OP_RETURN) and len(script) <= MAX_SCRIPT_SIZE:
-                created[OutPoint(txid + index)] = PackedCoin(value.to_bytes(8, "little") + code + script)
+                created[txid + index] = value.to_bytes(8, "little") + code + script  # type: ignore[index,assignment]
     checks.finish(coinbase)
+    effect = BlockEffect(outpoints, created, undo, checks.fees)
+    if meanwhile is not None:
+        meanwhile(effect)
     failure = queue.finish()
     if failure is not None:
         raise _script_error(transactions[failure.position], failure)
-    return BlockEffect(outpoints, created, undo, checks.fees)
+    return effect
 
 
 def disconnect_block(

@@ -6,6 +6,7 @@ messages. On the two or three blocks of a signature hash or a key hash either co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-from chain.crypto.compiled import BYTES, INT, WORDS, compiled
+from chain.crypto.compiled import BYTES, INT, INTS, WORDS, compiled
 
 
 def _root_fractions(power: float, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -306,3 +307,46 @@ def hash160_into(hasher: Any, data: Any, start: Any, size: Any, out: Any) -> Non
     """RIPEMD-160 of SHA-256 into out[:20]; out has 32 bytes."""
     sha256_into(hasher, data, start, size, out, 0)
     ripemd160_of_32(out, out, hasher[1])
+
+
+@compiled(HASHER, BYTES, INTS, BYTES)
+def _sha256d_each(hasher: Any, data: Any, sizes: Any, out: Any) -> None:
+    at = np.int64(0)
+    for i in range(len(sizes)):
+        sha256d_into(hasher, data, at, sizes[i], out, 32 * i)
+        at += sizes[i]
+
+
+def sha256d_each(messages: Sequence[bytes]) -> bytes:
+    """The SHA-256d of each message, one after the other."""
+    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
+    out = np.empty(32 * len(messages), np.uint8)
+    _sha256d_each(new_hasher(), np.frombuffer(bytearray().join(messages), np.uint8), sizes, out)
+    return out.tobytes()
+
+
+@compiled(HASHER, BYTES, INT)
+def _merkle_root(hasher: Any, level: Any, count: Any) -> Any:
+    """Reduce `count` hashes in `level`, which has room for one more, to the first; whether two of a pair were equal."""
+    mutated = False
+    while count > 1:
+        for i in range(count // 2):
+            same = True
+            for j in range(32):
+                same = same and level[64 * i + j] == level[64 * i + 32 + j]
+            mutated = mutated or same
+        if count & 1:
+            for j in range(32):
+                level[32 * count + j] = level[32 * count - 32 + j]
+            count += 1
+        count //= 2
+        for i in range(count):
+            sha256d_into(hasher, level, 64 * i, 64, level, 32 * i)
+    return mutated
+
+
+def merkle_root(hashes: Sequence[bytes]) -> tuple[bytes, bool]:
+    """See `chain.crypto.many_hashes.merkle_root`."""
+    level = np.frombuffer(bytearray().join((*hashes, bytes(32))), np.uint8)
+    mutated = _merkle_root(new_hasher(), level, len(hashes))
+    return level[:32].tobytes(), bool(mutated)

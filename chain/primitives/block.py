@@ -8,7 +8,7 @@ from chain.primitives.errors import DecodeError
 from chain.primitives.header import HEADER_SIZE, BlockHeader
 from chain.primitives.merkle import merkle_root
 from chain.primitives.serialize import read_compact_size_at, write_compact_size
-from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction
+from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction, hash_transactions
 from chain.primitives.types import ZERO_HASH, BlockHash
 
 
@@ -82,6 +82,7 @@ class Block:
 
 def block_merkle_root(block: Block) -> tuple[bytes, bool]:
     """(root over txids, mutated); see merkle_root."""
+    hash_transactions(block.transactions)
     return merkle_root([tx.txid for tx in block.transactions])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
+from chain.crypto import many_hashes
 from chain.primitives.types import ZERO_HASH
 
 
@@ -14,18 +15,7 @@ def merkle_root(hashes: Sequence[bytes]) -> tuple[bytes, bool]:
     hash."""
     if not hashes:
         return ZERO_HASH, False
-    level = list(hashes)
-    mutated = False
-    while len(level) > 1:
-        for i in range(0, len(level) - 1, 2):
-            if level[i] == level[i + 1]:
-                mutated = True
-                break
-        if len(level) & 1:
-            level.append(level[-1])
-        pairs = iter(level)
-        level = [sha256(sha256(left + right).digest()).digest() for left, right in zip(pairs, pairs, strict=True)]
-    return level[0], mutated
+    return many_hashes.merkle_root(hashes)
 
 
 def merkle_branch(hashes: Sequence[bytes], index: int) -> list[bytes]:

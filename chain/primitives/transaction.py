@@ -7,10 +7,11 @@ would rather have them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
+from chain.crypto.many_hashes import sha256d_each
 from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import END_OF_DATA, read_compact_size_at, var_bytes, write_compact_size
 from chain.primitives.types import NULL_OUTPOINT, Amount, OutPoint, Txid, Wtxid
@@ -212,6 +213,16 @@ class Transaction:
         return f"Transaction({self.txid[::-1].hex()}, {shape})"
 
 
+def hash_transactions(transactions: Sequence[Transaction]) -> None:
+    """Find the txids and wtxids of many at once; those of each alone are found when they are asked for."""
+    unknown = [tx for tx in transactions if tx._txid is None]
+    for tx, txid in zip(unknown, sha256d_each([tx.stripped for tx in unknown]), strict=True):
+        tx._txid = Txid(txid)
+    unknown = [tx for tx in transactions if tx.has_witness and tx._wtxid is None]
+    for tx, wtxid in zip(unknown, sha256d_each([tx.raw for tx in unknown]), strict=True):
+        tx._wtxid = Wtxid(wtxid)
+
+
 def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, int]:
     """One pass, one cursor. Reading a length past the end raises IndexError; a slice past the end is caught by the
     caller, since then the cursor is past the end too. Loops over claimed counts end the same way, so nothing is
@@ -240,7 +251,7 @@ def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, in
             count, pos = read_compact_size_at(buf, pos)
         for _ in range(count):
             end = pos + 36
-            prevouts.append(OutPoint(buf[pos:end]))
+            prevouts.append(buf[pos:end])  # type: ignore[arg-type]  # an OutPoint; naming it costs a call each
             length = buf[end]
             if length < 0xFD:
                 pos = end + 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from chain.crypto import secp256k1
+from chain.crypto import many_hashes, secp256k1
 from chain.crypto.batch import SignatureBatch
 from chain.primitives.transaction import Transaction
 from chain.script.checks import defer_input, verify_input
@@ -88,13 +88,14 @@ class SpendBatch:
 
 def prover() -> _Prover:
     """The compiled loop, made at first use and kept on disk by Numba; where libsecp256k1 is missing, one that proves
-    nothing.
+    nothing. Compiled hashes come with it.
     """
     global _prover
     if _prover is None:
         if secp256k1.BACKEND_NAME == "libsecp256k1":
             from chain.script.native.prove import open_inputs
 
+            many_hashes.load()
             _prover = open_inputs
         else:
             _prover = _leave_all_open
