@@ -84,8 +84,8 @@ class Chainstate:
         """Open the chain in `datadir` (the network's own folder), creating it if need be, and connect what a crash
         left behind.
 
-        `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify signatures beside the
-        calling thread (default: one per core; 0: none). `assumevalid` is a block whose ancestors' scripts are not
+        `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify scripts beside the
+        calling thread, which helps them at the end of a block (default: one fewer than there are cores). `assumevalid` is a block whose ancestors' scripts are not
         run (None: the network's; ZERO_HASH: none). With `reindex` header tree and coins are forgotten, with
         `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle collector is set up for the whole
         process (chain.collector).
@@ -113,7 +113,7 @@ class Chainstate:
         self.prune_locks: dict[str, int] = {}  #: who needs the blocks from which height on
         self.remarks: list[str] = []  #: what opening the chain did that the operator should know
         collector.tune()
-        threads = (os.cpu_count() or 1) if script_threads is None else script_threads
+        threads = (os.cpu_count() or 1) - 1 if script_threads is None else script_threads
         self.script_pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
         try:
             datadir.mkdir(parents=True, exist_ok=True)
