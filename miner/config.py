@@ -235,8 +235,10 @@ def dump_settings(settings: Settings) -> str:
 
 def resolve_secret(what: str, value: str | None, env: str | None, file: Path | None) -> str | None:
     """A password or token that is given, or named by a variable or a file. Raises UserError where that has none."""
-    if sum(source is not None for source in (value, env, file)) > 1:
-        raise UserError(f"the {what} is given twice: keep one of the value, the variable and the file")
+    named = (("as its value", value), (f"in the variable {env}", env), (f"in the file {file}", file))
+    places = [place for place, source in named if source is not None]
+    if len(places) > 1:
+        raise UserError(f"the {what} is given twice, {' and '.join(places)}: keep one")
     if env is not None:
         value = os.environ.get(env)
         if value is None:
@@ -292,6 +294,12 @@ class _Reader:
         for name, item in known.items():
             if name not in values and item.default is item.default_factory is dataclasses.MISSING:
                 self._fail(where, f"{name} is missing{_table_name(where)}")
+            ways = [key for key in (name, f"{name}_env", f"{name}_file") if key in values]
+            if len(ways) > 1:
+                line = self._line_of((*where, ways[1]))
+                there = f" in line {line}" if line else ""
+                text = f"the {name}{_table_name(where)} is given twice, here as {ways[0]} and as {ways[1]}{there}"
+                self._fail((*where, ways[0]), f"{text}: keep one")
         return cls(**arguments)
 
     def _value(self, hint: Any, value: Any, where: tuple[str | int, ...]) -> Any:

@@ -22,7 +22,7 @@ from miner.asic.boards.opening import board_profile, make_board
 from miner.asic.boards.power import BoardFault, Sensors, log
 from miner.asic.boards.profile import BoardProfile
 from miner.asic.chips import chip_named
-from miner.asic.transport import PortError, PortGone
+from miner.asic.transport import PortError, PortGone, with_path
 from miner.asic.tuning.auto import BoardTuner, TuneOptions
 from miner.device import (
     NONCE_SPACE,
@@ -119,7 +119,7 @@ class AsicDevice:
         try:
             self.board.open()
         except (PortError, BoardFault) as error:
-            raise DeviceError(f"{self.board.path}: {error}") from None
+            raise DeviceError(with_path(self.board.path, error)) from None
 
     def close(self) -> None:
         """Stop the chips, give the port back."""
@@ -243,7 +243,7 @@ class AsicDevice:
             self._wait_for_board(cancelled)
             return []
         except (PortError, BoardFault) as error:
-            raise DeviceError(f"{self.board.path}: {error}") from None
+            raise DeviceError(with_path(self.board.path, error)) from None
 
     def _collect(self, events: list[Event]) -> list[Candidate]:
         candidates = []
@@ -297,7 +297,7 @@ class AsicDevice:
                     if self.board.reconnect():
                         return
                 except BoardFault as error:
-                    raise DeviceError(f"{self.board.path}: {error}") from None
+                    raise DeviceError(with_path(self.board.path, error)) from None
                 next_try = self._clock() + _RECONNECT_S
             time.sleep(_LOOK_S)
 

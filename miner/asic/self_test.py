@@ -16,7 +16,7 @@ from miner.asic.board import Board
 from miner.asic.boards.opening import board_profile, make_board
 from miner.asic.boards.power import BoardFault, Sensors
 from miner.asic.device import choose_ticket
-from miner.asic.transport import PortError
+from miner.asic.transport import PortError, with_path
 from miner.hashrate import format_rate
 
 _ANY_TARGET = (1 << 256) - 1
@@ -71,7 +71,7 @@ def open_board(port: str, model: str | None, options: DriverOptions, board_name:
     try:
         board.open()
     except (PortError, BoardFault) as error:
-        raise UserError(f"{board.path}: {error}" if isinstance(error, BoardFault) else str(error)) from None
+        raise UserError(with_path(board.path, error)) from None
     return board
 
 
@@ -82,10 +82,8 @@ def pump_for(board: Board, seconds: float) -> list[Event]:
     try:
         while (left := end - time.monotonic()) > 0:
             events += board.pump(min(left, _PUMP_S))
-    except PortError as error:
-        raise UserError(str(error)) from None
-    except BoardFault as error:
-        raise UserError(f"{board.path}: {error}") from None
+    except (PortError, BoardFault) as error:
+        raise UserError(with_path(board.path, error)) from None
     return events
 
 

@@ -32,6 +32,12 @@ class PortGone(PortError):
     """The port has disappeared: unplugged, or the other end of a pseudo-terminal has closed."""
 
 
+def with_path(path: str, error: Exception) -> str:
+    """The error's line with the board's port (DATA or DATA,CONTROL) before it, unless it names a port of the board."""
+    text = str(error)
+    return text if any(part in text for part in path.split(",")) else f"{path}: {text}"
+
+
 @dataclass(frozen=True, slots=True)
 class UsbIdentity:
     """A bridge that BM13xx boards come with. `product`: part of the product string; `shared`: the same numbers are on

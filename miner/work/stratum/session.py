@@ -206,10 +206,16 @@ class Session:
                     limit=_READ_BYTES,
                 )
         except TimeoutError:
-            raise PoolFailure(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
+            what = "no TLS connection" if self.address.tls else "no connection"
+            raise PoolFailure(f"{what} within {CONNECT_TIMEOUT_S:g} s") from None
         except ssl.SSLCertVerificationError as error:
             raise PoolFailure(f"its certificate is not trusted ({error.verify_message})") from None
-        except (OSError, ssl.SSLError, UnicodeError) as error:  # UnicodeError: a host name that IDNA refuses
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
+            if not self.address.tls:
+                raise PoolFailure(f"no connection ({_reason(error)})") from None
+            advice = f"write stratum+tcp:// if port {self.address.port} is the pool's one without TLS"
+            raise PoolFailure(f"no TLS connection ({_reason(error)}): {advice}") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that IDNA refuses
             raise PoolFailure(f"no connection ({_reason(error)})") from None
 
     def _check_silence(self, last_heard: float, first_job_deadline: float) -> None:
@@ -330,4 +336,6 @@ async def _bounded(work: Awaitable[None], timeout_s: float, complaint: str) -> N
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError) and not str(error):  # as asyncio raises them
+        return "the other side hung up"
     return str(error) or type(error).__name__

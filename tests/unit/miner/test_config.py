@@ -180,7 +180,7 @@ def test_secrets_come_from_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert resolve_secret("password", None, "SECRET", None) == "from the environment"
     assert resolve_secret("password", None, None, tmp_path / "file") == "from the file"
     assert resolve_secret("password", None, None, None) is None
-    with pytest.raises(UserError, match="given twice"):
+    with pytest.raises(UserError, match="given twice, as its value and in the variable SECRET: keep one"):
         resolve_secret("password", "x", "SECRET", None)
     with pytest.raises(UserError, match="UNSET_SECRET, which is not set"):
         resolve_secret("password", None, "UNSET_SECRET", None)
@@ -189,6 +189,18 @@ def test_secrets_come_from_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is empty"):
         resolve_secret("password", None, None, tmp_path / "file")
+
+
+def test_a_secret_in_two_places_of_a_file_names_both(tmp_path: Path) -> None:
+    twice = 'network = "dev"\n[[pool]]\nurl = "a:1"\n[[pool]]\nurl = "b:2"\npassword = "x"\npassword_file = "y"\n'
+    with pytest.raises(
+        UserError, match=r"miner.toml, line 6: the password in \[pool\].* and as password_file in line 7"
+    ):
+        load(tmp_path, twice)
+    with pytest.raises(
+        UserError, match=r"line 2: the token in \[http\] .* here as token_env and as token_file in line 3"
+    ):
+        load(tmp_path, '[http]\ntoken_env = "A"\ntoken_file = "b"\n')
 
 
 @pytest.mark.parametrize(

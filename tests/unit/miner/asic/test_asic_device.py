@@ -9,10 +9,11 @@ import pytest
 from chain.primitives.errors import UserError
 from miner.asic.bm13xx.models import MODELS, model_named
 from miner.asic.bm13xx.work import split_versions
+from miner.asic.boards.power import BoardFault
 from miner.asic.device import asic_devices, choose_ticket, versions_for
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
-from miner.asic.transport import identify
-from miner.device import Versions
+from miner.asic.transport import PortError, identify, with_path
+from miner.device import DeviceError, Versions
 from miner.kernels.reference import hash_number, header_hash
 from miner.work.job import VERSION_ROLLING_MASK
 from tests.unit.miner.asic.test_bm13xx_codec import V3_HEADER
@@ -77,6 +78,14 @@ def test_known_answers_of_the_self_test_are_true() -> None:
         number = hash_number(header_hash(KNOWN_JOB.header_with(KNOWN_JOB.version, nonce)))
         assert number < 1 << 224
     assert [MODELS["bm1370"].core_of(nonce) for nonce in KNOWN_NONCES] == [27, 104]
+
+
+def test_a_port_that_is_not_there_is_named_once() -> None:
+    (device,) = asic_devices(["/dev/nope"], None, None, 32, [])
+    with pytest.raises(DeviceError, match=r"^there is no port /dev/nope; `pickaxe asic scan` lists those that exist$"):
+        device.open()
+    assert with_path("/dev/a,/dev/b", PortError("/dev/b is in use")) == "/dev/b is in use"
+    assert with_path("/dev/a", BoardFault("switched off: 99 °C")) == "/dev/a: switched off: 99 °C"
 
 
 def test_unknown_names_and_clocks_are_refused_with_a_hint(rng: random.Random) -> None:

@@ -540,7 +540,7 @@ def test_tls_with_a_certificate_that_is_trusted_and_one_that_is_not(tmp_path: Pa
     play(lambda: Harness(untrusted.url), refused, untrusted)
 
     async def no_tls(harness: Harness) -> None:
-        await harness.message("no connection (")
+        await harness.message(f"write stratum+tcp:// if port {plain.port} is the pool's one without TLS")
 
     play(lambda: Harness(plain.url.replace("tcp", "ssl")), no_tls, plain)
 
