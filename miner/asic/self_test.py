@@ -161,7 +161,10 @@ def _check_known_answers(board: Board, model: ChipModel) -> None:
     driver.set_ticket(ticket, time.monotonic())
     if wanted:
         missing = ", ".join(f"{nonce:08x}" for nonce in sorted(wanted))
-        raise UserError(f"self-test failed: the chain did not find {missing} in a job that has it")
+        raise UserError(
+            f"self-test failed: the chain did not find {missing} in a job that has it (is it an emulated one? Then give"
+            " the --zero-bits that `pickaxe asic emulate` printed)"
+        )
 
 
 def _hash_for(board: Board, model: ChipModel, seconds: float) -> dict[tuple[int | None, Outcome], int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from unittest.mock import Mock
 
 import pytest
 
 from chain.primitives.errors import UserError
+from miner.asic import self_test
 from miner.asic.bm13xx.models import MODELS, model_named
 from miner.asic.bm13xx.work import split_versions
 from miner.asic.boards.power import BoardFault
@@ -78,6 +80,14 @@ def test_known_answers_of_the_self_test_are_true() -> None:
         number = hash_number(header_hash(KNOWN_JOB.header_with(KNOWN_JOB.version, nonce)))
         assert number < 1 << 224
     assert [MODELS["bm1370"].core_of(nonce) for nonce in KNOWN_NONCES] == [27, 104]
+
+
+def test_a_self_test_that_finds_no_known_nonce_hints_at_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "_KNOWN_ANSWER_S", 0.0)
+    board = Mock()
+    board.driver.ticket = 1
+    with pytest.raises(UserError, match=r"did not find 0a029ed1, fcef9936 .*--zero-bits that `pickaxe asic emulate`"):
+        self_test._check_known_answers(board, MODELS["bm1370"])
 
 
 def test_a_port_that_is_not_there_is_named_once() -> None:
