@@ -57,6 +57,7 @@ INDEXES_MESSAGE: Final = (
 DAMAGE_MESSAGE: Final = (
     "Corrupted block database detected: please restart with -reindex or -reindex-chainstate to recover."
 )
+BIND_ADVICE: Final = "choose an address of this computer and a free port with --bind HOST:PORT, or --no-listen"
 PORT_FILE: Final = "rpc.port"
 
 
@@ -150,7 +151,12 @@ class Node:
         self._service.subscribe(_TipWatch(self._note_height))
         self._index_driver = IndexDriver(self._service)
         self._service.subscribe(self._index_driver)
-        await self._peers.start()
+        try:
+            await self._peers.start()
+        except UserError as error:
+            if self._core_layout:
+                raise
+            raise UserError(f"{str(error).rstrip('.')}: {BIND_ADVICE}.") from error
         context = RpcContext(
             config=self.config,
             params=self.params,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from chain import collector
 from chain.primitives.errors import UserError
-from node.config import CONFIG_FILE, build, default_datadir, load_toml
+from node.config import CONFIG_FILE, OPTIONS, build, default_datadir, load_toml
 from node.networks import resolve
 
 
@@ -31,8 +32,8 @@ from node.networks import resolve
 )
 @click.option("--listen/--no-listen", default=None, help="Accept connections from peers.")
 @click.option("--bind", multiple=True, metavar="HOST[:PORT]", help="Address to listen on; may be repeated.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port for peers.")
-@click.option("--rpc-port", type=click.IntRange(0, 65535), help="Port for JSON-RPC.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port for peers.")
+@click.option("--rpc-port", type=click.IntRange(1, 65535), help="Port for JSON-RPC.")
 @click.option("--rpc-bind", multiple=True, metavar="HOST[:PORT]", help="Address for JSON-RPC [default: loopback].")
 @click.option("--rpc-allow-ip", multiple=True, metavar="IP[/BITS]", help="Who else may call; needed with --rpc-bind.")
 @click.option("--rpc-user", help="RPC user [default: a cookie].")
@@ -85,7 +86,7 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
     home = (datadir or default_datadir()).expanduser().absolute()
     values: dict[str, Any] = {"datadir": home}
     chosen = config_file or home / CONFIG_FILE
-    if config_file is not None or chosen.is_file():
+    if config_file is not None or chosen.exists():  # a folder in its place is refused, not passed over
         values |= load_toml(chosen)
     renamed = {"loadblock": "load_block", "stop_at_height": "stop_at_height"}
     for name, value in options.items():
@@ -108,6 +109,7 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
     except OSError as error:
         raise UserError(f"--datadir {home} cannot be created: {error.strerror}.") from error
     config = build(values)
+    _check_texts(values, lambda name: f"--{name.replace('_', '-')}" if options.get(name) else f"{chosen}: {_key(name)}")
     if not config.bind and not config.whitebind and resolve(config.network, config.datadir).is_mockable:
         # Anyone can mine a longer chain there: only for peers on this machine unless asked.
         config = replace(config, bind=("127.0.0.1",))
@@ -117,3 +119,33 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
     from node.warm_up import end_process
 
     end_process(run_node(config))
+
+
+def _check_texts(values: Mapping[str, Any], where: Callable[[str], str]) -> None:
+    """UserError for an address or log category that can never work; `pickaxe-bitcoind` only logs it, as Core does.
+    `where`: how the user wrote a field."""
+    from node.log import CATEGORIES, CategoryFilter
+    from p2p.netaddress import split_host_port
+
+    for name in ("addnode", "connect", "seednode", "rpc_bind"):
+        for text in values.get(name, ()):
+            if name == "connect" and text == "0":
+                continue  # to nobody
+            any_port = name == "rpc_bind" and text.endswith(":0")
+            try:
+                host, _ = split_host_port(text[:-2] if any_port else text, 1)
+            except ValueError:
+                raise UserError(
+                    f"{where(name)} {text}: write HOST or HOST:PORT, with a port from 1 to 65535."
+                ) from None
+            if not host:
+                raise UserError(f"{where(name)} needs a host: write HOST or HOST:PORT.")
+    for name in ("debug", "debug_exclude"):
+        unknown = CategoryFilter().switch(values.get(name, ()), True)
+        if unknown is not None:
+            known = ", ".join(CATEGORIES)
+            raise UserError(f"{where(name)} {unknown}: there is no such log category; choose from all, {known}.")
+
+
+def _key(name: str) -> str:
+    return next((option.toml for option in OPTIONS if option.field == name), name)

@@ -40,6 +40,8 @@ def test_a_toml_file_sets_fields(tmp_path: Path) -> None:
         ("[peers]\nlistn = true\n", "unknown key peers.listn"),
         ("[peers]\nlisten = 1\n", "peers.listen must be true or false"),
         ('[rpc]\nport = "80"\n', "rpc.port must be a whole number"),
+        ("[rpc]\nport = 0\n", "rpc.port must be at least 1, not 0"),
+        ("[peers]\nport = 0\n", "peers.port must be at least 1, not 0"),
         ("[rpc]\nport = 70000\n", "rpc.port must be at most 65535, not 70000"),
         ("[chain]\ndbcache_mib = 1\n", "chain.dbcache_mib must be at least 4, not 1"),
         ('[peers]\nconnect = "a"\n', "peers.connect must be a list of strings"),
