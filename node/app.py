@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from node.chain_worker import ChainWorker, Notice
 from node.clock import Clock
 from node.config import NodeConfig, user_agent
 from node.indexes import IndexDriver, check_not_pruned, open_indexes
-from node.log import NodeLog
+from node.log import FILE_ONLY, NodeLog
 from node.networks import network_dir, params_for
 from node.peers import build_peer_config
 from node.rpc.auth import Authenticator, write_private
@@ -249,7 +249,7 @@ class Node:
             except OSError as error:
                 authenticator.close()
                 where = ", ".join(f"{host}:{number}" for host, number in addresses)
-                log.error("Unable to bind RPC to %s: %s", where, error.strerror)
+                log.error("Unable to bind RPC to %s: %s", where, error.strerror, extra=self._last_line)
                 raise UserError(
                     f"Unable to start HTTP server on {where} ({error.strerror}): stop what uses the port or choose"
                     " another with --rpc-port. See debug log for details."
@@ -349,11 +349,18 @@ class Node:
         """Put a failure into the log, if that is open yet; a defect of ours with its traceback."""
         if self._log is not None:
             ours = not isinstance(error, UserError | LocalFault | InitError)
-            log.error("%s", error, exc_info=error if ours else None)
+            # Without a file the console is the only place for a defect's traceback.
+            shown = ours and self._log.path is None
+            log.error("%s", error, exc_info=error if ours else None, extra=None if shown else self._last_line)
+
+    @property
+    def _last_line(self) -> Mapping[str, bool] | None:
+        """For what `run_node` says at the end anyway; Core has it twice."""
+        return None if self._core_layout else FILE_ONLY
 
     def _on_fault(self, fault: LocalFault) -> None:
         if self.fault is None:
-            log.error("%s", fault)
+            log.error("%s", fault, extra=None if self._peers is not None else self._last_line)
             self.fault = fault
         self.stop()
 

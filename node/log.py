@@ -20,6 +20,9 @@ CATEGORIES: Final = (
     "tor", "txpackages", "txreconciliation", "validation", "walletdb", "zmq",
 )  # fmt: skip
 
+#: `extra` of a record for the file alone: the console gets the same in the line with which the program ends.
+FILE_ONLY: Final = {"file_only": True}
+
 _KEEP_BYTES: Final = 10_000_000
 
 
@@ -96,7 +99,9 @@ class NodeLog:
             except OSError as error:
                 raise LocalFault(f"Could not open debug log file {path}: {error.strerror}") from error
         if console:
-            self._add(_File(sys.stdout))
+            shown = _File(sys.stdout)
+            shown.addFilter(lambda record: not getattr(record, "file_only", False))
+            self._add(shown)
         root = logging.getLogger()
         root.setLevel(logging.DEBUG if any(self.categories.enabled.values()) else logging.INFO)
         for noisy in ("asyncio", "aiohttp", "numba", "concurrent"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 
 from chain.primitives.errors import UserError
 from node.cli.node import node
+from tests.functional.processes import free_port
 
 
 def _refusal(folder: Path, *arguments: str) -> str:
@@ -63,3 +66,36 @@ def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pickaxe.toml").mkdir()
     assert _refusal(tmp_path) == f"{tmp_path / 'pickaxe.toml'}: cannot be read: Is a directory."
+
+
+@pytest.mark.parametrize("options", [("--bind", "198.51.100.1:28112"), ("--bind", "127.0.0.1", "--assumevalid", "x")])
+def test_an_error_at_the_start_is_said_once(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "node.cli.main",
+            "node",
+            "--network",
+            "dev",
+            "--datadir",
+            str(tmp_path),
+            "--rpc-port",
+            str(free_port()),
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    told = done.stderr.removeprefix("Error: ").strip()
+    assert told not in done.stdout
+    assert "[error]" not in done.stdout
+    assert f"[error] {told}" in (tmp_path / "dev" / "debug.log").read_text()
+    if "198.51.100.1:28112" in options:
+        assert told.endswith(
+            "choose an address of this computer and a free port with --bind HOST:PORT, or --no-listen."
+        )
