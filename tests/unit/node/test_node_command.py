@@ -70,24 +70,8 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [("--bind", "198.51.100.1:28112"), ("--bind", "127.0.0.1", "--assumevalid", "x")])
 def test_an_error_at_the_start_is_said_once(tmp_path: Path, options: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "node.cli.main",
-            "node",
-            "--network",
-            "dev",
-            "--datadir",
-            str(tmp_path),
-            "--rpc-port",
-            str(free_port()),
-            *options,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = ["node", "--network", "dev", "--datadir", str(tmp_path), "--rpc-port", str(free_port()), *options]
+    done = subprocess.run([sys.executable, "-m", "node.cli.main", *command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1
