@@ -133,7 +133,9 @@ def list_wallets() -> None:
     root = options.home / "wallets"
     wanted = options.network
     found = []
-    for file in sorted(root.glob("*/*.sqlite")) if root.is_dir() else []:
+    if options.datadir is not None and not options.home.is_dir():
+        raise UserError(f"--datadir {options.home}: there is no such folder")
+    for file in _wallet_files(root):
         if wanted is None or file.parent.name == options.params().name:
             found.append({"wallet": file.stem, "network": file.parent.name, "path": str(file)})
     if options.as_json:
@@ -196,6 +198,18 @@ def export() -> None:
             click.echo(change)
 
 
+def _wallet_files(root: Path) -> list[Path]:
+    """All below the folder of wallets, none where that does not exist; Path.glob would pass over a closed folder."""
+    files = []
+    try:
+        for folder in sorted(root.iterdir()) if root.exists() else ():
+            if folder.is_dir():
+                files += sorted(file for file in folder.iterdir() if file.suffix == ".sqlite")
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return files
+
+
 def _numbered(text: str) -> str:
     items = [f"{number:>2} {word:<10}" for number, word in enumerate(text.split(), 1)]
     return "\n".join("  ".join(items[i : i + 4]).rstrip() for i in range(0, len(items), 4))
@@ -226,16 +240,17 @@ def _read_text(file: Path | None, limit: int) -> str:
 
 
 def _node_height(options: Settings) -> int:
-    """The node's height, 0 if there is none to ask or it is not of this network: then all blocks are scanned."""
+    """The node's height, 0 if there is none to ask or it is not of this network: then all blocks are scanned. UserError
+    for an address or a cookie that can never work."""
 
     async def ask() -> int:
-        async with RpcClient(options.node_address()) as rpc:
-            genesis = await rpc.call("getblockhash", 0)
-            if genesis != options.params().genesis.hash[::-1].hex():
-                return 0
-            return int(await rpc.call("getblockcount"))
+        try:
+            async with RpcClient(options.node_address()) as rpc:
+                genesis = await rpc.call("getblockhash", 0)
+                if genesis != options.params().genesis.hash[::-1].hex():
+                    return 0
+                return int(await rpc.call("getblockcount"))
+        except (NodeError, RpcError):
+            return 0
 
-    try:
-        return run(ask())
-    except (NodeError, RpcError, UserError):
-        return 0
+    return run(ask())

@@ -42,15 +42,26 @@ class RpcError(Exception):
 
 @dataclass(frozen=True)
 class NodeAddress:
-    """Where the node listens and how to log in: a cookie file, or user and password."""
+    """Where the node listens and how to log in: a cookie file, or user and password. UserError for a URL that is no
+    node's."""
 
     url: str
     cookie: Path | None = None
     user: str | None = None
     password: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # of the port
+            usable = False
+        if not usable:
+            raise UserError(f"'{self.url}' is not a node's address: write it like http://127.0.0.1:8332")
+
     def headers(self) -> dict[str, str]:
-        """HTTP basic authentication. A cookie is read anew each time: a node makes a new one at every start."""
+        """HTTP basic authentication. A cookie is read anew each time: a node makes a new one at every start. NodeError
+        while there is none, UserError for a file that can never be one."""
         if self.user is not None:
             return _basic(f"{self.user}:{self.password or ''}")
         if self.cookie is None:
@@ -64,11 +75,11 @@ class NodeAddress:
                 "or give --rpc-cookie or --rpc-user"
             ) from error
         except OSError as error:
-            raise NodeError(f"the cookie {self.cookie} cannot be read: {error.strerror}") from error
+            raise UserError(f"the cookie {self.cookie} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise NodeError(f"{self.cookie} is not a node's cookie: it is no text") from error
+            raise UserError(f"{self.cookie} is not a node's cookie: it is no text") from error
         if ":" not in text:
-            raise NodeError(f"{self.cookie} is not a node's cookie: it holds no 'user:password'")
+            raise UserError(f"{self.cookie} is not a node's cookie: it holds no 'user:password'")
         return _basic(text)
 
 
@@ -76,9 +87,6 @@ class RpcClient:
     """Calls and batches over one HTTP session. Use as an async context manager."""
 
     def __init__(self, address: NodeAddress) -> None:
-        parts = urlsplit(address.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NodeError(f"'{address.url}' is not a node's address: write it like http://127.0.0.1:8332")
         self.address = address
         self._session: aiohttp.ClientSession | None = None
         self._next_id = 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,26 @@ def test_the_whole_way(node: Node, tmp_path: Path) -> None:
     ]
 
 
+def test_a_list_of_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for nowhere in (file, tmp_path / "nowhere"):
+        assert Cli(nowhere).fails("list").endswith(f"--datadir {nowhere}: there is no such folder")
+    cli = Cli(tmp_path)
+    assert cli.run("list").returncode == 0  # a data folder without wallets
+    (tmp_path / "wallets").write_text("")
+    assert cli.fails("list").endswith("wallets cannot be read: Not a directory")
+    home = tmp_path / "home"
+    (home / "wallets" / "regtest").mkdir(parents=True)
+
+    def closed(folder: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    done = CliRunner().invoke(wallet, ["list", "--datadir", str(home)])
+    assert str(done.exception) == f"{home / 'wallets'} cannot be read: Permission denied"
+
+
 def test_offline_signing(node: Node, tmp_path: Path) -> None:
     online, offline = Cli(tmp_path / "online", node), Cli(tmp_path / "offline")
     offline.ok("restore", stdin=WORDS)
@@ -194,6 +216,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["address", "--password-file", "/nonexistent"], "cannot be read"),
     (["words"], "add --yes"),
     (["sync", "--rpc-url", "nonsense"], "not a node's address"),
+    (["balance", "--rpc-url", "ftp://x"], "not a node's address"),
+    (["balance", "--rpc-url", "http://127.0.0.1:99999"], "not a node's address"),
+    (["history", "--rpc-cookie", "/proc"], "the cookie /proc cannot be read: Is a directory"),
+    (["balance", "--rpc-cookie", "/proc/loadavg"], "is not a node's cookie"),
+    (["create", "--wallet", "x", "--rpc-url", "ftp://x"], "not a node's address"),
     (["create", "--wallet", "x", "--words", "13"], "13"),
 ]
 

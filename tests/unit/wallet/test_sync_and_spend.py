@@ -349,7 +349,6 @@ def test_wrong_login_and_missing_cookie_say_so(node: Node, make_wallet: MakeWall
         (NodeAddress(node.url, user="a", password="b"), "refused the login"),
         (NodeAddress(node.url, cookie=tmp_path / "nowhere"), "no node is running here"),
         (NodeAddress("http://127.0.0.1:1", user="a", password="b"), "no node answers"),
-        (NodeAddress("localhost:8332"), "not a node's address"),
     ):
 
         async def attempt(where: NodeAddress = address) -> None:
@@ -358,6 +357,13 @@ def test_wrong_login_and_missing_cookie_say_so(node: Node, make_wallet: MakeWall
 
         with pytest.raises(NodeError, match=message):
             asyncio.run(attempt())
+
+
+@pytest.mark.parametrize("url", ["localhost:8332", "ftp://x", "http://x:99999", "http://x:0", "http://:80", ""])
+def test_an_address_that_is_no_nodes_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match=f"^'{url}' is not a node's address: write it like") as caught:
+        NodeAddress(url)
+    assert not isinstance(caught.value, NodeError)  # which asking again may mend
 
 
 def test_unpayable_requests_are_one_clear_line(node: Node, make_wallet: MakeWallet) -> None:
