@@ -30,10 +30,14 @@ def list_indexes(network: str, datadir: Path | None) -> None:
 
     rows = []
     for name, folder in _folders(network, datadir).items():
-        if not folder.is_dir():
+        try:
+            files = list(folder.iterdir())
+        except FileNotFoundError:
             continue
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read: {error.strerror}") from error
         mark = read_mark(folder)
-        size = sum(file.stat().st_size for file in folder.glob("*.mdb"))
+        size = sum(file.stat().st_size for file in files if file.suffix == ".mdb")
         height = "empty" if mark is None else f"height {mark.height}"
         rows.append(f"{name:<18}{height:<18}{size / (1 << 20):10.1f} MiB")
     click.echo("\n".join(rows) if rows else "There are no indexes.")
@@ -67,6 +71,8 @@ def _home(network: str, datadir: Path | None) -> Path:
     from node.networks import network_dir, resolve
 
     home = (datadir or default_datadir()).expanduser().absolute()
+    if datadir is not None and not home.is_dir():
+        raise UserError(f"--datadir {home}: there is no such folder")
     return network_dir(home, resolve(network, home))
 
 

@@ -105,3 +105,17 @@ def test_list_and_remove(tmp_path: Path) -> None:
         call("remove", "other")
     assert call("remove", "blockfilterindex") == "Removed blockfilterindex.\n"
     assert call("list") == "There are no indexes.\n"
+
+
+def test_a_list_of_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    def listed(folder: Path) -> str:
+        return str(CliRunner().invoke(index, ["list", "--network", "regtest", "--datadir", str(folder)]).exception)
+
+    file = tmp_path / "file"
+    file.write_text("")
+    for nowhere in (file, tmp_path / "nowhere"):
+        assert listed(nowhere) == f"--datadir {nowhere}: there is no such folder"
+    (tmp_path / "regtest").mkdir()
+    assert listed(tmp_path) == "None"  # a node without indexes
+    (tmp_path / "regtest" / "indexes").write_text("")
+    assert listed(tmp_path).endswith("cannot be read: Not a directory")
