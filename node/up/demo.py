@@ -142,6 +142,7 @@ class Demo:
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         while True:
             if not node.running:
+                await node.wait()  # for its last words
                 raise LocalFault(f"the node did not start: {node.last_words()}")
             with contextlib.suppress(NodeError, RpcError):
                 async with RpcClient(address) as rpc:

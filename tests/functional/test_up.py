@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.processes import until
+from tests.support.disk import small_disk
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 
@@ -74,3 +76,17 @@ def test_a_busy_folder_is_named(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
+
+
+def test_a_full_disk_is_named_as_the_reason(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64 << 10) as folder:
+        (folder / "logs").mkdir()
+        (folder / "logs" / "node.log").touch()
+        with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        process = _up(folder)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "the node did not start: " in output
+    assert "No space left on device" in output
