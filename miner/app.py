@@ -128,9 +128,7 @@ class _Run:
                 self._held_job.cancel()
             await self._servers.close()
             await asyncio.to_thread(self._scheduler.stop)
-            await self._source.close()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._loop.remove_signal_handler(number)
+            await self._source.close()  # a second Ctrl-C changes nothing: the handlers stay as long as the loop
         if self._failure is not None:
             raise UserError(self._failure)
         return Outcome(self._monitor.status(), self._restart)

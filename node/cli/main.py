@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Final
 
@@ -22,6 +23,8 @@ COMMANDS: Final = {
     "network": ("node.cli.network", "network", "List, show and create networks."),
 }
 
+INTERRUPTED: Final = 128 + signal.SIGINT  #: exit status, as shells count it
+
 
 class LazyGroup(click.Group):
     """Knows its commands' names and summaries without importing them."""
@@ -38,6 +41,12 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{attribute} is not a command")
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would say "Aborted!" of what the user has just asked for
+            raise SystemExit(INTERRUPTED) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -69,6 +78,8 @@ def main() -> None:
         )
         click.echo(f"Error: {place}{error.strerror}{advice}", err=True)
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done: nothing is left to break off but its end
 
 
 if __name__ == "__main__":

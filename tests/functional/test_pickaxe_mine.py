@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,23 @@ def test_control_c_ends_with_a_summary_and_status_zero(environment: dict[str, st
             await miner.line_with("mining on node")
             await asyncio.sleep(1)
             assert "mined 0 blocks" in await miner.interrupt()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("pause_s", [0.05, 0.3])
+def test_a_second_control_c_does_not_spoil_the_end(environment: dict[str, str], pause_s: float) -> None:
+    async def scenario(node: TemplateNode) -> None:
+        node.nbits = 0x1B00FFFF
+        async with await MinerProcess.start(environment, *login(node)) as miner:
+            await miner.line_with("mining on node")
+            miner.process.send_signal(signal.SIGINT)
+            await asyncio.sleep(pause_s)
+            with contextlib.suppress(ProcessLookupError):  # already through
+                miner.process.send_signal(signal.SIGINT)
+            status, output = await miner.finish()
+            assert status == 0, output
+            assert "mined 0 blocks" in output
 
     play(scenario)
 

@@ -4,10 +4,44 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from node.cli import main as entry
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_of_the_tests() -> Iterator[None]:
+    """The command's last act is to be deaf to it."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def _interrupted(program: str) -> subprocess.CompletedProcess[str]:
+    program = f"import os, signal\nfrom node.cli import main as entry\n{program}\nentry.main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, "network", "list"], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+
+
+def test_ctrl_c_while_a_command_loads_ends_without_a_word() -> None:
+    done = _interrupted("entry.importlib.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT)")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_after_a_command_has_ended_changes_nothing() -> None:
+    done = _interrupted("import atexit\natexit.register(os.kill, os.getpid(), signal.SIGINT)")
+    assert done.returncode == 0
+    assert "pickaxe" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
