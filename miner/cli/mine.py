@@ -318,7 +318,7 @@ def _config_file(named: str | None, datadir: Path | None) -> Path | None:
     if named is not None:
         return None if named == "none" else Path(named)
     usual = (datadir or default_datadir()) / _CONFIG_NAME
-    return usual if usual.is_file() else None
+    return usual if usual.exists() else None  # a folder in its place is refused, not passed over
 
 
 def _write_config(path: Path, settings: Settings) -> None:

@@ -49,6 +49,11 @@ def written(path: Path, *arguments: str, **environment: str) -> Settings:
     return load_settings(path)
 
 
+def test_a_folder_in_the_place_of_the_file_is_refused(datadir: Path) -> None:
+    (datadir / "miner.toml").mkdir()
+    assert complaint("--benchmark") == f"cannot read the configuration {datadir / 'miner.toml'}: Is a directory"
+
+
 def test_every_option_reaches_the_settings(datadir: Path) -> None:
     settings = written(
         datadir / "written.toml",
