@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.processes import CallError, Node, nodes, pickaxe, until
+from tests.functional.processes import CallError, Node, nodes, pickaxe
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 

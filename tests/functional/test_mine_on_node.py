@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from chain.params import NETWORKS
 from chain.primitives.target import work_from_target
 from chain.script.addresses import encode_address
 from miner.work.job import VERSION_ROLLING_MASK
-from tests.functional.processes import Node, mine, nodes, until
+from tests.functional.processes import Node, mine, nodes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 
@@ -58,10 +60,13 @@ def test_blocks_from_elsewhere_are_built_upon(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+        def reached(height: int) -> bool:
+            return bool(node.call("getblockcount") >= height)
+
         try:
             for ours in range(1, 3):
-                height = 3 * ours - 2
-                until("the miner finds a block", lambda height=height: node.call("getblockcount") >= height)
+                until("the miner finds a block", functools.partial(reached, 3 * ours - 2))
                 node.call("generatetoaddress", 2, payout("dev"))
             output, _ = process.communicate(timeout=120)
         finally:

@@ -14,7 +14,8 @@ import pytest
 from chain.consensus.subsidy import block_subsidy
 from chain.params import network
 from chain.primitives.amount import COIN
-from tests.functional.processes import Node, Wallet, mine, nodes, until
+from tests.functional.processes import Node, Wallet, mine, nodes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 

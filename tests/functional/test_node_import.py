@@ -9,7 +9,8 @@ import pytest
 
 from chain.primitives.header import BlockHeader
 from chain.primitives.types import hash_to_hex
-from tests.functional.processes import Node, nodes, until
+from tests.functional.processes import Node, nodes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.processes import CallError, Node, free_port, nodes, pickaxe, until
+from tests.functional.processes import CallError, Node, free_port, nodes, pickaxe
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 
@@ -189,7 +190,7 @@ def test_a_full_disk_stops_the_node_and_loses_nothing(tmp_path: Path) -> None:
         ports = ["--bind", node.address, "--rpc-port", str(node.rpc_port), "--quiet"]
         node.process = subprocess.Popen([*command, *ports], stdout=output, stderr=output, preexec_fn=starve)
         _wait_for_answer(node)
-        reached = []
+        reached: list[str] = []
         with contextlib.suppress(CallError, OSError, ValueError):
             while len(reached) < 10_000:
                 reached += node.call("generatetoaddress", 50, ADDRESS)
@@ -205,11 +206,11 @@ def test_a_full_disk_stops_the_node_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def _wait_for_answer(node: Node) -> None:
-    from tests.functional.processes import until
+    from tests.support.waiting import until
 
     def answers() -> bool:
         try:
-            return node.call("getblockcount") == 0
+            return bool(node.call("getblockcount") == 0)
         except (OSError, CallError, ValueError):
             return False
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.processes import Node, Wallet, nodes, until
+from tests.functional.processes import Node, Wallet, nodes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional
 

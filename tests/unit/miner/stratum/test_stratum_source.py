@@ -29,7 +29,7 @@ from miner.work.stratum.client import ClientOptions
 from miner.work.stratum.messages import Rejection
 from miner.work.stratum.source import StratumSource
 from tests.support import stratum_server
-from tests.support.pool_server import PASSWORD, USER, Hostility, PoolServer
+from tests.support.pool_server import PASSWORD, USER, Hostility, PoolServer, example_job
 from tests.support.stratum_server import Pool, PoolConnection, StratumServer
 
 TIMEOUT_S = 20
@@ -143,7 +143,7 @@ def test_version_bits_that_the_pool_has_set_are_kept() -> None:
     """Rolled bits replace those of the job's version under the mask, and only there."""
     server = easy()
     server.pool.version_mask = 0x00FFE000
-    server.pool.new_job(replace(stratum_server.example_job(1), version=0x3FABC004))
+    server.pool.new_job(replace(example_job(1), version=0x3FABC004))
 
     async def scenario(harness: Harness) -> None:
         job = await harness.job()
