@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -88,9 +89,10 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
     importer: _Importer[int] = _Importer(accept, lambda pos: read_record(path, pos, magic, key))
     seen = done = 0
     events: list[Event] = []
-    for seen, (pos, block) in enumerate(scan_blocks(path, magic, 0, key), 1):
+    blocks = chain.read_ahead(scan_blocks(path, magic, 0, key), itemgetter(1))
+    for seen, (pos, block) in enumerate(blocks, 1):
         importer.offer(block, pos)
-        events += chain.activate_best_chain()
+        events += chain.activate_best_chain(meanwhile=blocks.fetch)
         done = pos + block.total_size
         if seen % _STEP_BLOCKS == 0:
             yield ImportProgress(importer.accepted, importer.refused, done, total, events)

@@ -10,10 +10,12 @@ the blocks written since are found in the files and connected again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -37,6 +39,7 @@ from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault, UserError
 from chain.primitives.header import BlockHeader
 from chain.primitives.types import BlockHash, OutPoint, PackedCoin, hash_to_hex
+from chain.read_ahead import Item, ReadAhead
 from chain.script_queue import ScriptCache
 from chain.snapshot import folders
 from chain.snapshot.background import BackgroundChain, SnapshotRefuted, refutation
@@ -85,10 +88,10 @@ class Chainstate:
         left behind.
 
         `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify scripts beside the
-        calling thread, which helps them at the end of a block (default: one fewer than there are cores). `assumevalid` is a block whose ancestors' scripts are not
-        run (None: the network's; ZERO_HASH: none). With `reindex` header tree and coins are forgotten, with
-        `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle collector is set up for the whole
-        process (chain.collector).
+        calling thread, which helps them at the end of a block (default: one fewer than there are cores). `assumevalid`
+        is a block whose ancestors' scripts are not run (None: the network's; ZERO_HASH: none). With `reindex` header
+        tree and coins are forgotten, with `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle
+        collector is set up for the whole process (chain.collector).
 
         UserError if another node uses the directory or it holds another chain; LocalFault if it is damaged or the
         disk fails.
@@ -289,19 +292,20 @@ class Chainstate:
         check_block(block, self.params)
         return self._accept_block(block, requested, min_pow_checked, None)
 
-    def activate_best_chain(self, *, max_blocks: int = 0) -> list[Event]:
+    def activate_best_chain(self, *, max_blocks: int = 0, meanwhile: Callable[[], None] | None = None) -> list[Event]:
         """Make the valid chain with the most work the active one, disconnecting and connecting as needed; what
         happened, oldest first.
 
         Blocks that prove invalid are reported as BlockRejected and the next best chain is tried. With `max_blocks`
-        it returns after about that many blocks; call again until the tip stays. LocalFault if the disk fails: the
-        chain is at a valid tip and can be closed.
+        it returns after about that many blocks; call again until the tip stays. `meanwhile` is called, and is to raise
+        nothing, while other threads verify the last block's scripts. LocalFault if the disk fails: the chain is at a
+        valid tip and can be closed.
         """
         before = self.tip
         connected = 0
         while True:
             try:
-                count = self._activate_step()
+                count = self._activate_step(meanwhile)
             except LocalFault:
                 self._fault = True
                 raise
@@ -319,17 +323,35 @@ class Chainstate:
         """What happened and was not returned yet: header tips, and all of a process_block that raised."""
         return self._events.drain()
 
-    def process_block(self, block: Block, *, requested: bool = True, min_pow_checked: bool = True) -> list[Event]:
+    def process_block(
+        self,
+        block: Block,
+        *,
+        requested: bool = True,
+        min_pow_checked: bool = True,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Event]:
         """accept_block and activate_best_chain. ConsensusError if this very block is invalid, also when only its
         scripts or amounts are; the events (this block's BlockRejected among them) then wait in drain_events.
         """
         self.accept_block(block, requested=requested, min_pow_checked=min_pow_checked)
-        events = self.activate_best_chain()
+        events = self.activate_best_chain(meanwhile=meanwhile)
         for event in events:
             if isinstance(event, BlockRejected) and event.entry.hash == block.hash:
                 self._events.restore(events)
                 raise event.error
         return events
+
+    def read_ahead(self, blocks: Iterable[Item], block_of: Callable[[Item], Block]) -> ReadAhead[Item]:
+        """Blocks to come, for a loop that processes them with `meanwhile=….fetch`: each is read and checked while the
+        one before is verified. `block_of` says which block an item holds.
+        """
+
+        def check(item: Item) -> None:
+            with contextlib.suppress(ConsensusError):  # its turn comes
+                check_block(block_of(item), self.params)
+
+        return ReadAhead(blocks, check)
 
     def test_block_validity(self, block: Block, *, check_pow: bool = False, check_merkle: bool = True) -> None:
         """Whether `block` could be the next one; ConsensusError if not. Changes nothing (Core: TestBlockValidity)."""
@@ -557,7 +579,7 @@ class Chainstate:
             self._blocks.remember(block)
         return entry, True
 
-    def _activate_step(self) -> int:
+    def _activate_step(self, meanwhile: Callable[[], None] | None) -> int:
         """One move towards the best candidate; how many blocks were connected, disconnected or rejected. 0: nothing
         left to do.
         """
@@ -578,8 +600,9 @@ class Chainstate:
             if entry is None:
                 break
             moves += 1
+            following = target.ancestor(entry.height + 1)
             try:
-                self._connect_tip(entry)
+                self._connect_tip(entry, partial(self._mover.read_ahead, following) if following else meanwhile)
             except ConsensusError as error:
                 index.mark_failed(entry)
                 index.rebuild_candidates()
@@ -591,8 +614,8 @@ class Chainstate:
         index.prune_candidates()
         return moves
 
-    def _connect_tip(self, entry: BlockIndexEntry) -> None:
-        block = self._mover.connect(entry, self.tip, self.coins)
+    def _connect_tip(self, entry: BlockIndexEntry, meanwhile: Callable[[], None] | None) -> None:
+        block = self._mover.connect(entry, self.tip, self.coins, meanwhile)
         self.index.set_tip(entry)
         self._events.append(BlockConnected(entry, block, self.read_block))
         self._relieve(self.coins)

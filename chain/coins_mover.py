@@ -5,10 +5,12 @@ The active chain's coins move so, and beside them those of the chain that proves
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from chain.coins import CoinsCache
-from chain.connect import connect_block, disconnect_block
+from chain.connect import BlockEffect, connect_block, disconnect_block
 from chain.consensus.block import check_block
 from chain.consensus.errors import ConsensusError
 from chain.index import HAVE_UNDO, VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
@@ -49,18 +51,26 @@ class CoinsMover:
         self._assumevalid = assumevalid
         self._minimum_chain_work = minimum_chain_work
 
-    def connect(self, entry: BlockIndexEntry, prev: BlockIndexEntry, coins: CoinsCache) -> Block:
+    def connect(
+        self,
+        entry: BlockIndexEntry,
+        prev: BlockIndexEntry,
+        coins: CoinsCache,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Block:
         """Check the block of `entry` against `coins`, the state at its parent `prev`, and apply it to them; writes its
-        undo data. ConsensusError if it breaks a rule: the coins are as before.
+        undo data. ConsensusError if it breaks a rule: the coins are as before. `meanwhile` is called while other
+        threads are at the scripts.
         """
-        block = self._blocks.recent(entry.hash)
-        if block is None:
-            block = self._blocks.read(entry)
-            try:
-                check_block(block, self._params, check_merkle=False)
-            except ConsensusError as error:
-                raise damaged(entry, str(error)) from error
+        block = self._blocks.recent(entry.hash) or self._read_checked(entry)
         undo: list[bytes] = []
+
+        def while_scripts_run(effect: BlockEffect) -> None:
+            if not entry.have_undo:
+                undo.append(encode_undo(effect.undo))
+            if meanwhile is not None:
+                meanwhile()
+
         effect = connect_block(
             block,
             prev,
@@ -69,7 +79,7 @@ class CoinsMover:
             check_scripts=not self._scripts_assumed_valid(entry),
             pool=self._pool,
             script_cache=self._script_cache,
-            meanwhile=None if entry.have_undo else lambda effect: undo.append(encode_undo(effect.undo)),
+            meanwhile=while_scripts_run,
         )
         if not entry.have_undo:
             entry.undo_pos = self._files.append_undo(entry.file_number, prev.hash, undo[0])
@@ -80,6 +90,20 @@ class CoinsMover:
         entry.raise_validity(VALID_SCRIPTS)
         self._index.dirty.add(entry)
         self._blocks.forget(entry.hash)
+        return block
+
+    def read_ahead(self, entry: BlockIndexEntry) -> None:
+        """Read and check the block of `entry`, which is to be connected soon. What is wrong with it comes out then."""
+        if self._blocks.recent(entry.hash) is None:
+            with contextlib.suppress(LocalFault):
+                self._blocks.remember(self._read_checked(entry))
+
+    def _read_checked(self, entry: BlockIndexEntry) -> Block:
+        block = self._blocks.read(entry)
+        try:
+            check_block(block, self._params, check_merkle=False)
+        except ConsensusError as error:
+            raise damaged(entry, str(error)) from error
         return block
 
     def disconnect(self, entry: BlockIndexEntry, coins: CoinsCache) -> tuple[Block, BlockIndexEntry]:

@@ -125,8 +125,10 @@ def check_merkle_root(block: Block) -> None:
 
 def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, check_merkle: bool = True) -> None:
     """What needs no context (Core's CheckBlock). Templates and proposals are checked without proof of work (and signet
-    solution) and merkle root.
+    solution) and merkle root. A block that has passed in full is not checked again.
     """
+    if block.checked_for is params:
+        return
     if check_pow:
         check_header(block.header, params)
         if params.signet_challenge is not None and not check_signet_solution(block, params):
@@ -153,6 +155,8 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
         sigops += legacy_sigop_count(tx)
     if sigops * WITNESS_SCALE_FACTOR > MAX_BLOCK_SIGOPS_COST:
         raise ConsensusError(RejectReason.BAD_BLK_SIGOPS, "out-of-bounds SigOpCount")
+    if check_pow and check_merkle:
+        block.checked_for = params
 
 
 # Whole blocks, with the headers before them

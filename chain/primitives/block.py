@@ -15,12 +15,13 @@ from chain.primitives.types import ZERO_HASH, BlockHash
 class Block:
     """An immutable block; `raw` is its full serialization (BIP144)."""
 
-    __slots__ = ("header", "raw", "transactions")
+    __slots__ = ("checked_for", "header", "raw", "transactions")
 
     def __init__(self, header: BlockHeader, transactions: list[Transaction], raw: bytes) -> None:
         self.header = header
         self.transactions = transactions
         self.raw = raw
+        self.checked_for: object = None  #: the network whose check_block it has passed in full
 
     @classmethod
     def parse(cls, data: bytes, *, allow_trailing: bool = False) -> Block:

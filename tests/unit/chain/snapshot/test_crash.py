@@ -33,12 +33,14 @@ from dataclasses import replace
 from pathlib import Path
 from chain.chainstate import Chainstate
 from chain.params import AssumeUtxo, network
+from chain.primitives.block import Block
 from chain.snapshot import load as load_module
 from chain.storage.store import ChainStore
 from tests.support.snapshots import BASE_HEIGHT, load, validate
 import shutil
 
-blocks, snapshot, line = pickle.loads(Path(sys.argv[1]).read_bytes())
+raws, snapshot, line = pickle.loads(Path(sys.argv[1]).read_bytes())
+blocks = [Block.parse(raw) for raw in raws]
 params = replace(network("regtest"), assumeutxo=(AssumeUtxo(*line),))
 load_module.BATCH_COINS = 20
 if len(sys.argv) > 3:
@@ -89,7 +91,7 @@ def packed(history: History, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("packed") / "history"
     line = history.params.assumeutxo[0]
     fields = (line.height, line.block_hash, line.hash_serialized, line.chain_tx_count)
-    path.write_bytes(pickle.dumps((list(history.blocks), history.snapshot, fields)))
+    path.write_bytes(pickle.dumps(([block.raw for block in history.blocks], history.snapshot, fields)))
     return path
 
 
