@@ -56,14 +56,19 @@ def test_compiled_code_is_loaded_while_rpc_is_served(tmp_path: Path) -> None:
     node = Node(tmp_path, "regtest", "--debug", "all")
     log = tmp_path / "regtest" / "debug.log"
 
+    heights: list[int] = []
+
     def loaded() -> bool:
-        node.call("getblockcount")
+        heights.append(node.call("getblockcount"))
         return "Compiled code is loaded" in log.read_text(errors="replace")
 
     with nodes(node):
         node.start()
         until("the compiled code is loaded", loaded, 300)  # compiled, even, if nobody has done that before
         node.stop()
+    assert set(heights) == {0}
+    assert len(heights) > 1, "nothing was served before the code was there"
+    assert "Could not load compiled code" not in log.read_text(errors="replace")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 0.8, 1.2])

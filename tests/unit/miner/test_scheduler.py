@@ -314,7 +314,8 @@ def test_hashes_are_those_that_were_really_done(rig: Callable[..., Rig]) -> None
     running.scheduler.set_job(easy_job())
     wait_for(lambda: len(device.jobs) >= 3)
     whole_unit = (1 << 32) * len(device.jobs[0].versions)
-    wait_for(lambda: running.telemetry.report().hashes == whole_unit + 123)
+    wait_for(lambda: running.telemetry.report().hashes >= whole_unit + 123)
+    assert running.telemetry.report().hashes == whole_unit + 123, "more than was done"
 
 
 def test_a_paused_device_stops_within_a_slice_and_goes_on_when_resumed(rig: Callable[..., Rig]) -> None:

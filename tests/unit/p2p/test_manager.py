@@ -197,6 +197,8 @@ def test_a_connection_to_oneself_is_noticed(caplog: pytest.LogCaptureFixture) ->
             await a.add_node(target(a), "onetry")
             await until(lambda: "connected to self at" in caplog.text)
             await until(lambda: not a.engine.peers)
+            assert a.peer_info() == []
+            assert caplog.text.count("connected to self at") == 1, "noticed by one of its two ends"
 
     asyncio.run(main())
 

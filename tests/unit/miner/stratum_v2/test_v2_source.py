@@ -160,7 +160,9 @@ def test_leaving_closes_the_channel() -> None:
             await harness.job()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await harness.until(lambda: server.pool.closed == ["client-left"])
+            assert task.cancelled()
+            await harness.until(lambda: server.pool.closed)
+            assert server.pool.closed == ["client-left"]
 
     asyncio.run(asyncio.wait_for(ends(), 20))
     play(lambda: Harness(server.url), scenario, server)
