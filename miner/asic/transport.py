@@ -22,6 +22,7 @@ from serial.tools import list_ports
 
 WRITE_TIMEOUT_S = 2.0
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.EBADF}
+_FAILURES = (OSError, ValueError, termios.error)  # of a port in use; pyserial lets termios.error through, no OSError
 
 
 class PortError(Exception):
@@ -167,7 +168,7 @@ class SerialPort:
             ready = select.select([self._fd, self._woken_fd], [], [], timeout_s if timeout_s > 0.0 else 0.0)[0]
             self._undrained = self._woken_fd in ready
             return self._fd in ready
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._gone(error) from None
 
     def read_into(self, buffer: memoryview) -> int:
@@ -180,7 +181,7 @@ class SerialPort:
             count = os.readv(self._fd, [buffer])
         except BlockingIOError:
             return 0
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._gone(error) from None
         if count == 0:  # end of file: a terminal says that when its other end is gone
             raise PortGone(f"{self.path} has been unplugged")
@@ -195,7 +196,7 @@ class SerialPort:
                 self._write_rest(self._fd, memoryview(data)[count:])
         except (serial.SerialTimeoutException, TimeoutError):
             raise PortError(f"{self.path} takes no data: the board hangs, unplug it and plug it in again") from None
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._gone(error) from None
 
     def write_now(self, data: bytes) -> int:
@@ -211,7 +212,7 @@ class SerialPort:
             self._port.flush()
             self._port.baudrate = baud
             self._port.reset_input_buffer()
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._gone(error) from None
         self.baud = baud
 
@@ -219,7 +220,7 @@ class SerialPort:
         """Drop what has been received."""
         try:
             self._port.reset_input_buffer()
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._gone(error) from None
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
@@ -271,7 +272,7 @@ class SerialPort:
         return True
 
     def _gone(self, error: Exception) -> PortError:
-        number = getattr(error, "errno", None)
+        number = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
         if number is None or number in _GONE:
             return PortGone(f"{self.path} has been unplugged")
         return PortError(f"{self.path}: {os.strerror(number)}")

@@ -1,4 +1,4 @@
-"""A wait for bytes ends when another thread has news."""
+"""Serial ports: waits that end when another thread has news, and cables that are pulled."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from miner.asic.device import AsicDevice
 from miner.asic.link import Link
-from miner.asic.transport import SerialPort
+from miner.asic.transport import PortGone, SerialPort
 from miner.device import Wakeable
 
 
@@ -91,3 +91,28 @@ def test_boards_can_be_woken_whether_or_not_they_are_open(terminal: tuple[int, s
     device.close()
     device.wake()
     Link(terminal[1], 115_200, None).wake()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda port: port.read_into(memoryview(bytearray(8))),
+        lambda port: port.write(b"x"),
+        lambda port: port.write_now(b"x"),
+        lambda port: port.discard_input(),
+        lambda port: port.set_baud(1_000_000),
+    ],
+    ids=["read", "write", "write now", "discard", "baud"],
+)
+def test_whatever_is_done_with_an_unplugged_port_says_that_it_is_gone(use: Callable[[SerialPort], object]) -> None:
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    port = SerialPort(os.ttyname(slave), 115_200)
+    os.close(slave)
+    os.close(master)
+    try:
+        with pytest.raises(PortGone, match="has been unplugged"):
+            use(port)
+    finally:
+        port.keep_lines()
+        port.close()
