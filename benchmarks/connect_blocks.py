@@ -30,13 +30,13 @@ from benchmarks.replay_chain import CACHE, ReplayChain, describe, read_blocks, r
 
 def connect_ours(path: Path, setup: int, folder: Path, threads: int, profile: bool) -> tuple[float, float, str]:
     """(seconds, seconds of processor time, tip hash) of `chain.chainstate`."""
+    from chain import native
     from chain.chainstate import Chainstate
     from chain.params import network
     from chain.primitives.block import Block
-    from chain.script.spends import prover
 
     raws = read_blocks(path)
-    prover()([], [], 0)  # compiled code is loaded at start-up, not while blocks arrive
+    native.load()  # compiled code is loaded at start-up, not while blocks arrive
     chain = Chainstate(network("regtest"), folder, script_threads=threads)
     for raw in raws[:setup]:
         chain.process_block(Block.parse(raw))

@@ -66,12 +66,12 @@ class MemorySampler:
 
 def connect(datadir: Path, blocks: Path, dbcache_mb: int, threads: int) -> dict[str, Any]:
     """In the child: open, connect a file of blocks, flush; what it took."""
+    from chain import native
     from chain.chainstate import Chainstate
     from chain.params import network
     from chain.primitives.block import Block
-    from chain.script.spends import prover
 
-    prover()([], [], 0)
+    native.load()
     transactions = 0
     with (
         MemorySampler() as memory,

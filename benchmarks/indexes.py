@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 from benchmarks.replay_chain import CACHE, describe, read_blocks, replay_chain
+from chain import native
 from chain.chainstate import Chainstate
 from chain.indexes.follow import INDEXES_DIR, IndexSet
 from chain.mempool.pool import Mempool
 from chain.params import network
 from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault
-from chain.script.spends import prover
 from node.chain_service import ChainService
 from node.chain_worker import ChainWorker
 from node.indexes import INDEXES, IndexDriver
@@ -97,7 +97,7 @@ def main() -> None:
     chain = replay_chain(CACHE, arguments.transactions)
     print(describe(chain))
     raws = read_blocks(chain.path)
-    prover()([], [], 0)
+    native.load()
     with tempfile.TemporaryDirectory() as scratch:
         rows = costs(raws, Path(scratch) / "costs")
         count = sum(len(Block.parse(raw).transactions) for raw in raws)

@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.profiling import print_profile
 from benchmarks.replay_chain import CACHE, ReplayChain, iterate_blocks, replay_chain
+from chain import native
 from chain.chainstate import Chainstate
 from chain.consensus.block import witness_commitment
 from chain.events import BlockConnected, BlockDisconnected
@@ -36,7 +37,6 @@ from chain.primitives.target import target_from_nbits
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import NULL_OUTPOINT, ZERO_HASH, Amount
 from chain.script.script import push_int
-from chain.script.spends import prover
 
 
 def other_block(prev: BlockHeader, height: int, transactions: list[Transaction]) -> Block:
@@ -59,7 +59,7 @@ def other_block(prev: BlockHeader, height: int, transactions: list[Transaction])
 def measure(path: Path, setup: int, threads: int, profile: bool) -> dict[str, float]:
     """In the child: seconds for connecting at first, and for the reorganisation."""
     params = network("regtest")
-    prover()([], [], 0)
+    native.load()
     with (
         tempfile.TemporaryDirectory(prefix="reorg-") as folder,
         Chainstate(params, Path(folder), script_threads=threads) as chain,

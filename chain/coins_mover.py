@@ -19,7 +19,6 @@ from chain.primitives.errors import LocalFault
 from chain.primitives.types import ZERO_HASH
 from chain.script_queue import ScriptCache
 from chain.storage.block_files import BlockFiles
-from chain.storage.undo import encode_undo
 from chain.stored_blocks import StoredBlocks, damaged
 
 ASSUMED_VALID_BURIAL_S = 14 * 24 * 60 * 60  #: work that must lie on top of an assumed-valid block (Core)
@@ -67,7 +66,7 @@ class CoinsMover:
 
         def while_scripts_run(effect: BlockEffect) -> None:
             if not entry.have_undo:
-                undo.append(encode_undo(effect.undo))
+                undo.append(effect.encode_undo())
             if meanwhile is not None:
                 meanwhile()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from chain.coins import CoinsView
 from chain.consensus.block import ConnectChecks, bip30_lookups_needed, bip30_violation
@@ -17,9 +19,13 @@ from chain.params import NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault
 from chain.primitives.transaction import Transaction
-from chain.primitives.types import OutPoint, PackedCoin, hash_to_hex, split_outpoint
-from chain.script.spends import InputFailure
+from chain.primitives.types import OutPoint, PackedCoin, Wtxid, hash_to_hex, split_outpoint
+from chain.script.spends import InputFailure, Spend
 from chain.script_queue import ScriptCache, ScriptQueue
+from chain.storage.undo import encode_undo
+
+if TYPE_CHECKING:
+    from chain.primitives.native.tables import BlockTables
 
 MAX_SCRIPT_SIZE = 10_000  #: Core: a longer scriptPubKey can never be spent, so it is not a coin
 _OP_RETURN = 0x6A
@@ -32,7 +38,7 @@ class BlockEffect:
 
     spent: list[OutPoint]  # that existed before the block
     created: dict[OutPoint, PackedCoin]  # that exist after it
-    undo: list[list[PackedCoin]]  # by transaction without the coinbase, by input
+    encode_undo: Callable[[], bytes]  # what a block's undo file keeps of it; none that has been disconnected has any
     fees: int  # satoshi
 
 
@@ -70,23 +76,46 @@ def connect_block(
     ConsensusError if it breaks a rule. As in Core a failing script is reported only if nothing else is wrong.
     `meanwhile` is told the effect while the pool is at the scripts: it is what it will be unless one of them fails.
     """
-    transactions = block.transactions
-    coinbase = transactions[0]
     checks = ConnectChecks(block.hash, prev, params)
-    height, flags = checks.height, checks.flags
-    if bip30_lookups_needed(block.hash, prev, params) and _overwrites(block, height, coins):
+    if bip30_lookups_needed(block.hash, prev, params) and _overwrites(block, checks.height, coins):
         raise bip30_violation()
+    checks.coinbase(block.transactions[0])
+    queue = ScriptQueue(pool, checks.flags)
+    known = (script_cache or None) if check_scripts else _EverythingKnown()  # an empty cache need not be asked
+    effect = _connect_at_once(block, checks, coins, queue, known) or _connect_each(block, checks, coins, queue, known)
+    checks.finish(block.transactions[0])
+    if meanwhile is not None:
+        meanwhile(effect)
+    failure = queue.finish()
+    if failure is not None:
+        raise _script_error(block.transactions[failure.position], failure)
+    return effect
+
+
+class _EverythingKnown:
+    """A script cache for a block whose scripts need not run."""
+
+    def contains(self, wtxid: Wtxid, flags: int) -> bool:
+        return True
+
+
+def _connect_each(
+    block: Block,
+    checks: ConnectChecks,
+    coins: CoinsView,
+    queue: ScriptQueue,
+    known: ScriptCache | _EverythingKnown | None,
+) -> BlockEffect:
+    """One transaction after the other."""
+    transactions = block.transactions
+    height, flags = checks.height, checks.flags
     own = {tx.txid for tx in transactions}
     outpoints = [op for tx in transactions[1:] for op in tx.prevouts if op[:32] not in own]
     available = coins.fetch(outpoints)
-    created = outputs_as_coins(coinbase, height, True)
+    created = outputs_as_coins(transactions[0], height, True)
     take_available, take_created = available.pop, created.pop
     check_transaction = checks.transaction
-    code = (height << 1).to_bytes(4, "little")
-    queue = ScriptQueue(pool, flags)
-    cache = script_cache or None  # an empty one need not be asked
     undo: list[list[PackedCoin]] = []
-    checks.coinbase(coinbase)
     for position in range(1, len(transactions)):
         tx = transactions[position]
         spent: list[PackedCoin] = []
@@ -97,20 +126,63 @@ def connect_block(
             spent.append(coin)
         undo.append(spent)
         check_transaction(tx, spent)
-        if check_scripts and (cache is None or not cache.contains(tx.wtxid, flags)):
+        if known is None or not known.contains(tx.wtxid, flags):
             queue.add(tx, spent, position)
-        txid = tx.txid
-        for value, script, index in zip(tx.values, tx.scripts, _indexes(len(tx.values)), strict=False):
-            if (not script or script[0] != _OP_RETURN) and len(script) <= MAX_SCRIPT_SIZE:
-                created[txid + index] = value.to_bytes(8, "little") + code + script  # type: ignore[index,assignment]
-    checks.finish(coinbase)
-    effect = BlockEffect(outpoints, created, undo, checks.fees)
-    if meanwhile is not None:
-        meanwhile(effect)
-    failure = queue.finish()
-    if failure is not None:
-        raise _script_error(transactions[failure.position], failure)
-    return effect
+        created.update(outputs_as_coins(tx, height, False))
+    return BlockEffect(outpoints, created, partial(encode_undo, undo), checks.fees)
+
+
+def _connect_at_once(
+    block: Block,
+    checks: ConnectChecks,
+    coins: CoinsView,
+    queue: ScriptQueue,
+    known: ScriptCache | _EverythingKnown | None,
+) -> BlockEffect | None:
+    """All of them in a few compiled calls. None where those are not to be had, or cannot tell that all is right."""
+    tables = block.tables
+    if tables is None:
+        return None
+    from chain.primitives.native.coins import pack_outputs
+
+    transactions = block.transactions
+    outpoints = tables.outpoints(block.raw)
+    numbers: dict[bytes, int] = {tx.txid: number for number, tx in enumerate(transactions)}
+    created = pack_outputs(tables, checks.height)
+    from_before = [op for op in outpoints if op[:32] not in numbers]
+    available = coins.fetch(from_before)
+    if len(available) != len(from_before):
+        return None  # missing, or spent twice
+    if len(from_before) == len(outpoints):
+        spent = list(map(available.__getitem__, outpoints))
+    else:
+        spent = list[PackedCoin]()
+        for outpoint, number in zip(outpoints, tables.spenders(), strict=True):
+            coin = available.pop(outpoint, None)
+            if coin is None and numbers.get(outpoint[:32], number) < number:
+                coin = created.pop(outpoint, None)
+            if coin is None:
+                return None
+            spent.append(coin)
+    tables = tables.with_coins(spent)
+    if not checks.all_at_once(block, tables, spent):
+        return None
+
+    def spend(number: int) -> Spend:
+        return Spend(transactions[number], spent[tables.inputs_of(number)], number)
+
+    flags = checks.flags
+    skip = bytearray(known is not None and known.contains(tx.wtxid, flags) for tx in transactions)
+    queue.add_block(tables, spend, skip)
+    undo = partial(_encode_undo, tables, spent)
+    return BlockEffect(from_before, created, undo, checks.fees)
+
+
+def _encode_undo(tables: BlockTables, spent: Sequence[PackedCoin]) -> bytes:
+    from chain.storage.undo_native import encode_undo as encode_natively
+
+    whole = range(1, len(tables.transactions))
+    return encode_natively(tables) or encode_undo([spent[tables.inputs_of(number)] for number in whole])
 
 
 def disconnect_block(
@@ -139,7 +211,7 @@ def disconnect_block(
     present = coins.fetch(list(outputs))
     if present != outputs and params.bip30_unspendable.get(entry.hash) != height:
         raise _damaged(entry, "the coins that it created are not all there")
-    return BlockEffect(list(present), restored, [], 0)
+    return BlockEffect(list(present), restored, bytes, 0)
 
 
 def _overwrites(block: Block, height: int, coins: CoinsView) -> bool:

@@ -6,19 +6,28 @@ one call without the GIL while Python reads on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
 
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import PackedCoin, Wtxid
 from chain.script.flags import ScriptFlags
-from chain.script.spends import InputFailure, SpendBatch
+from chain.script.spends import BlockSpends, InputFailure, Spend, SpendBatch
+
+if TYPE_CHECKING:
+    from chain.primitives.native.tables import BlockTables
 
 BATCH_INPUTS = 256  #: about 9 ms of one core: long against the cost of handing them over, short against a block
 
 
+class _Work(Protocol):
+    def verify(self) -> InputFailure | None:
+        """The first input that is invalid; None if all are valid."""
+
+
 class ScriptQueue:
-    """The scripts of one block: `add` its transactions in order, `finish` at the end."""
+    """The scripts of one block: `add` its transactions in order, or `add_block` all at once; `finish` at the end."""
 
     __slots__ = ("_batch", "_flags", "_pool", "_queued")
 
@@ -26,25 +35,36 @@ class ScriptQueue:
         """Without a pool the caller's thread does the work in `finish`."""
         self._pool = pool
         self._flags = flags
-        self._queued: list[tuple[Future[InputFailure | None], SpendBatch]] = []
+        self._queued: list[tuple[Future[InputFailure | None] | None, _Work]] = []
         self._batch = SpendBatch(flags)
 
     def add(self, tx: Transaction, spent: Sequence[PackedCoin], position: int) -> None:
         """The transaction at a position of the block, and the coins that it spends."""
         batch = self._batch
         batch.add(tx, spent, position)
-        if batch.inputs >= BATCH_INPUTS and self._pool is not None:
-            self._queued.append((self._pool.submit(batch.verify), batch))
+        if batch.inputs >= BATCH_INPUTS:
+            self._hand_over(batch)
             self._batch = SpendBatch(self._flags)
+
+    def add_block(self, tables: BlockTables, spend: Callable[[int], Spend], known: bytearray) -> None:
+        """All transactions of a block but the coinbase and those that `known` marks by a 1; the tables name the
+        coins, and `spend` tells of the transaction at a position.
+        """
+        for first, last in tables.ranges(BATCH_INPUTS):
+            if 0 in known[first:last]:
+                self._hand_over(BlockSpends(tables, spend, self._flags, known, first, last))
 
     def finish(self) -> InputFailure | None:
         """The first invalid input in block order, or None. The caller's thread verifies what no worker has begun."""
         last, self._batch = self._batch, SpendBatch(self._flags)
         queued, self._queued = self._queued, []
         results = [last.verify()]
-        results += [batch.verify() for future, batch in reversed(queued) if future.cancel()]
-        results += [future.result() for future, _ in queued if not future.cancelled()]
+        results += [work.verify() for future, work in reversed(queued) if future is None or future.cancel()]
+        results += [future.result() for future, _ in queued if future is not None and not future.cancelled()]
         return min((failure for failure in results if failure is not None), key=lambda f: f.position, default=None)
+
+    def _hand_over(self, work: _Work) -> None:
+        self._queued.append((self._pool.submit(work.verify) if self._pool is not None else None, work))
 
 
 class ScriptCache:

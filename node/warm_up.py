@@ -1,7 +1,7 @@
 """Loads compiled code before the first block asks for it.
 
-The compiled script checks come with Numba, whose import and cache take about a second (and the compiler's own time
-in a new installation). A node has that second once it is up; the first block, which others wait for, has not.
+What reads blocks and checks scripts comes with Numba, whose import and cache take about a second (and the compiler's
+own time in a new installation). A node has that second once it is up; the first block, which others wait for, has not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from chain.script.spends import prover
+from chain import native
 
 log = logging.getLogger("pickaxe.node")
 
@@ -22,12 +22,7 @@ DELAY_S: Final = 0.5  #: whoever waited for the node to start is served first
 THREAD_NAME: Final = "warm-up"
 
 
-def load_script_checks() -> None:
-    """What the first block that spends anything would wait for."""
-    prover()([], [], 0)
-
-
-PREPARATIONS: Final[Sequence[Callable[[], object]]] = (load_script_checks,)
+PREPARATIONS: Final[Sequence[Callable[[], object]]] = (native.load,)
 
 
 class WarmUp:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.compiled import reading
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,3 +29,10 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
     seed = int(os.environ.get("PICKAXE_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"PICKAXE_SEED={seed} {request.node.nodeid}")
     return random.Random(seed)
+
+
+@pytest.fixture(params=["python", "compiled"])
+def both_readings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test runs twice: with blocks read and connected by Python, and by compiled code."""
+    with reading(request.param):
+        yield

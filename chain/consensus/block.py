@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from chain.consensus import bip54
 from chain.consensus.constants import (
     BIP34_IMPLIES_BIP30_LIMIT,
+    BIP54_MAX_TX_SIGOPS,
     MAX_BLOCK_SIGOPS_COST,
     MAX_BLOCK_WEIGHT,
     MAX_MONEY,
@@ -34,6 +36,9 @@ from chain.primitives.header import BlockHeader
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import BlockHash, hash_to_hex
 from chain.script.script import legacy_sigop_count, push_int, sigop_cost
+
+if TYPE_CHECKING:
+    from chain.primitives.native.tables import BlockTables
 
 _MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
 
@@ -140,6 +145,21 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
         raise ConsensusError(RejectReason.BAD_BLK_LENGTH, "size limits failed")
     if not transactions[0].is_coinbase:
         raise ConsensusError(RejectReason.BAD_CB_MISSING, "first tx is not coinbase")
+    if _legacy_sigops_of_all(block) * WITNESS_SCALE_FACTOR > MAX_BLOCK_SIGOPS_COST:
+        raise ConsensusError(RejectReason.BAD_BLK_SIGOPS, "out-of-bounds SigOpCount")
+    if check_pow and check_merkle:
+        block.checked_for = params
+
+
+def _legacy_sigops_of_all(block: Block) -> int:
+    """The rules for each transaction, and what they count together."""
+    tables = block.tables
+    if tables is not None:
+        from chain.consensus import native
+
+        if not native.examine(tables):
+            return native.total_legacy_sigops(tables)
+    transactions = block.transactions
     for tx in transactions[1:]:
         if tx.is_coinbase:
             raise ConsensusError(RejectReason.BAD_CB_MULTIPLE, "more than one coinbase")
@@ -150,13 +170,7 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
             raise ConsensusError(
                 error.reason, f"Transaction check failed (tx hash {hash_to_hex(tx.txid)}) {error.debug}"
             ) from None
-    sigops = 0
-    for tx in transactions:
-        sigops += legacy_sigop_count(tx)
-    if sigops * WITNESS_SCALE_FACTOR > MAX_BLOCK_SIGOPS_COST:
-        raise ConsensusError(RejectReason.BAD_BLK_SIGOPS, "out-of-bounds SigOpCount")
-    if check_pow and check_merkle:
-        block.checked_for = params
+    return sum(map(legacy_sigop_count, transactions))
 
 
 # Whole blocks, with the headers before them
@@ -221,9 +235,8 @@ def contextual_check_block(block: Block, prev: BlockIndexEntry | None, params: N
     time = block.header.time
     if prev is not None and height >= params.csv_height:  # BIP113
         time = prev.median_time_past()
-    for tx in block.transactions:
-        if tx.locktime and not is_final(tx, height, time):
-            raise ConsensusError(RejectReason.BAD_TXNS_NONFINAL, "non-final transaction")
+    if not _all_final(block, height, time):
+        raise ConsensusError(RejectReason.BAD_TXNS_NONFINAL, "non-final transaction")
     coinbase = block.transactions[0]
     if height >= params.bip34_height:
         expected = push_int(height)
@@ -236,6 +249,15 @@ def contextual_check_block(block: Block, prev: BlockIndexEntry | None, params: N
     check_witness_malleation(block, height >= params.segwit_height)
     if block.weight > MAX_BLOCK_WEIGHT:
         raise ConsensusError(RejectReason.BAD_BLK_WEIGHT, "ContextualCheckBlock : weight limit failed")
+
+
+def _all_final(block: Block, height: int, time: int) -> bool:
+    tables = block.tables
+    if tables is not None:
+        from chain.consensus import native
+
+        return native.all_final(tables, height, time)
+    return all(is_final(tx, height, time) for tx in block.transactions)
 
 
 # Connecting
@@ -318,6 +340,25 @@ class ConnectChecks:
         self.sigop_cost += sigop_cost(tx, spent, self.flags)
         if self.sigop_cost > MAX_BLOCK_SIGOPS_COST:
             raise ConsensusError(RejectReason.BAD_BLK_SIGOPS, "too many sigops")
+
+    def all_at_once(self, block: Block, tables: BlockTables, spent: Sequence[bytes]) -> bool:
+        """Instead of `transaction` for each: whether all are found right, by compiled code but for a few. False leaves
+        it to `transaction`; nothing has been counted then. `spent` are the coins of all inputs, which `tables` name.
+        """
+        from chain.consensus import native
+
+        spending = native.check_spending(tables, self.height, self.flags, bip54=self._bip54)
+        if spending is None or self.sigop_cost + spending.sigop_cost > MAX_BLOCK_SIGOPS_COST:
+            return False
+        for number in spending.unproven:
+            tx, coins = block.transactions[number], spent[tables.inputs_of(number)]
+            if self._bip68 and not sequence_locks_met(tx, coins, self.prev):
+                return False
+            if self._bip54 and bip54.legacy_sigops(tx, coins) > BIP54_MAX_TX_SIGOPS:
+                return False
+        self.fees += spending.fees
+        self.sigop_cost += spending.sigop_cost
+        return True
 
     def finish(self, coinbase: Transaction) -> None:
         """The coinbase takes no more than subsidy and fees."""

@@ -1,27 +1,49 @@
-"""A block: header and transactions, parsed in one pass from one buffer."""
+"""A block: header and transactions, parsed in one pass from one buffer.
+
+By Python at first; once `use_compiled` has been called, a block of some size is read by compiled code, which holds no
+GIL, finds the ids on the way, and leaves the fields of each transaction to whoever asks for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from chain.primitives.errors import DecodeError
 from chain.primitives.header import HEADER_SIZE, BlockHeader
 from chain.primitives.merkle import merkle_root
 from chain.primitives.serialize import read_compact_size_at, write_compact_size
-from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction, hash_transactions
+from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction, hash_transactions, unread_transactions
 from chain.primitives.types import ZERO_HASH, BlockHash
+
+if TYPE_CHECKING:
+    from chain.primitives.native.tables import BlockTables
+
+_compiled: ModuleType | None = None
+_fewest = 9  # transactions of a block that is worth a call of compiled code, which costs some microseconds
+
+
+def use_compiled(fewest: int = _fewest) -> None:
+    """Read blocks of so many transactions or more by compiled code from now on. Loading it takes up to a second."""
+    global _compiled, _fewest
+    from chain.primitives.native import tables
+
+    _compiled, _fewest = tables, fewest
 
 
 class Block:
     """An immutable block; `raw` is its full serialization (BIP144)."""
 
-    __slots__ = ("checked_for", "header", "raw", "transactions")
+    __slots__ = ("_base_size", "_tables", "checked_for", "header", "raw", "transactions")
 
     def __init__(self, header: BlockHeader, transactions: list[Transaction], raw: bytes) -> None:
         self.header = header
         self.transactions = transactions
         self.raw = raw
         self.checked_for: object = None  #: the network whose check_block it has passed in full
+        self._base_size = 0
+        self._tables: BlockTables | None = None
 
     @classmethod
     def parse(cls, data: bytes, *, allow_trailing: bool = False) -> Block:
@@ -31,6 +53,12 @@ class Block:
             raise DecodeError(f"a block has more than {HEADER_SIZE} bytes, not {len(data)}")
         header = BlockHeader(data[:HEADER_SIZE])
         count, pos = read_compact_size_at(data, HEADER_SIZE)
+        if _compiled is not None and count >= _fewest and not allow_trailing:
+            tables = _compiled.read_block(data, pos, count)
+            if tables is not None:
+                block = cls(header, unread_transactions(data, tables.places(), tables.ids.tobytes()), data)
+                block._tables = tables
+                return block
         parse_from = Transaction.parse_from
         transactions = []
         for _ in range(count):  # a lying count ends at the first transaction that is not there
@@ -53,6 +81,14 @@ class Block:
         return self.header.hash
 
     @property
+    def tables(self) -> BlockTables | None:
+        """For compiled loops over the whole block; None where those are not loaded or not worth their call."""
+        if self._tables is None and _compiled is not None and len(self.transactions) >= _fewest:
+            pos = HEADER_SIZE + len(write_compact_size(len(self.transactions)))
+            self._tables = _compiled.read_block(self.raw, pos, len(self.transactions))
+        return self._tables
+
+    @property
     def total_size(self) -> int:
         """Bytes with witnesses."""
         return len(self.raw)
@@ -60,11 +96,10 @@ class Block:
     @property
     def base_size(self) -> int:
         """Bytes without witnesses."""
-        return (
-            HEADER_SIZE
-            + len(write_compact_size(len(self.transactions)))
-            + sum(tx.base_size for tx in self.transactions)
-        )
+        if not self._base_size:
+            count = len(write_compact_size(len(self.transactions)))
+            self._base_size = HEADER_SIZE + count + sum([tx.base_size for tx in self.transactions])
+        return self._base_size
 
     @property
     def weight(self) -> int:

@@ -2,14 +2,15 @@
 
 A `Transaction` keeps its fields as parallel lists (`prevouts[i]`, `script_sigs[i]`, … and `values[i]`, `scripts[i]`):
 that is what the hot paths read, and it costs one slice per field. `inputs` and `outputs` build objects for those who
-would rather have them.
+would rather have them. A transaction read with its block by compiled code has its fields taken apart when the first of
+them is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chain.crypto.many_hashes import sha256d_each
 from chain.primitives.errors import DecodeError
@@ -20,6 +21,7 @@ WITNESS_SCALE_FACTOR = 4  #: BIP141: a non-witness byte weighs four
 SEQUENCE_FINAL = 0xFFFFFFFF
 
 _NO_WITNESS: tuple[bytes, ...] = ()
+_FIELDS = frozenset(("locktime", "prevouts", "script_sigs", "scripts", "sequences", "values", "version", "witnesses"))
 
 
 class TxIn(NamedTuple):
@@ -91,13 +93,24 @@ class Transaction:
     def parse_from(cls, buf: bytes, start: int, *, allow_witness: bool = True) -> tuple[Transaction, int]:
         """Parse one transaction at `start`; returns it and where it ends. DecodeError if it is malformed or cut
         short."""
+        tx = cls.__new__(cls)
         try:
-            tx, end = _parse(buf, start, allow_witness)
+            end = _parse(tx, buf, start, allow_witness)
         except IndexError:
             raise DecodeError(f"{END_OF_DATA}: the transaction ends too early") from None
         if end > len(buf):
             raise DecodeError(f"{END_OF_DATA}: the transaction ends too early")
+        tx._txid = tx._wtxid = tx._outputs = None
         return tx, end
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Fields are missing only from a transaction of `unread_transactions`."""
+            if name not in _FIELDS:
+                raise AttributeError(f"'Transaction' object has no attribute '{name}'")
+            _parse(self, self.raw, 0, True)
+            return getattr(self, name)
 
     @classmethod
     def build(cls, version: int, inputs: Iterable[TxIn], outputs: Iterable[TxOut], locktime: int = 0) -> Transaction:
@@ -213,6 +226,28 @@ class Transaction:
         return f"Transaction({self.txid[::-1].hex()}, {shape})"
 
 
+def unread_transactions(data: bytes, places: Iterable[Sequence[int]], ids: bytes) -> list[Transaction]:
+    """Transactions whose fields are taken apart when asked for. `data` holds them, well-formed, at `places`: where each
+    begins, its outputs (after their count), what is behind them, its lock time; where it ends. `ids` are 64 bytes for
+    each, txid and wtxid.
+    """
+    new = Transaction.__new__
+    transactions = []
+    at = 0
+    for start, outputs, outputs_end, locktime, end in places:
+        tx = new(Transaction)
+        tx.raw = data[start:end]
+        tx._outputs_offset = outputs - start
+        tx._witness_offset = outputs_end - start
+        tx.has_witness = outputs_end != locktime
+        tx._txid = ids[at : at + 32]  # type: ignore[assignment]  # naming the type costs a call each
+        at += 64
+        tx._wtxid = ids[at - 32 : at]  # type: ignore[assignment]
+        tx._outputs = None
+        transactions.append(tx)
+    return transactions
+
+
 def hash_transactions(transactions: Sequence[Transaction]) -> None:
     """Find the txids and wtxids of many at once; those of each alone are found when they are asked for."""
     unknown = [tx for tx in transactions if tx._txid is None]
@@ -223,10 +258,13 @@ def hash_transactions(transactions: Sequence[Transaction]) -> None:
         tx._wtxid = Wtxid(wtxid)
 
 
-def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, int]:
-    """One pass, one cursor. Reading a length past the end raises IndexError; a slice past the end is caught by the
-    caller, since then the cursor is past the end too. Loops over claimed counts end the same way, so nothing is
-    allocated beyond what the buffer holds."""
+def _parse(tx: Transaction, buf: bytes, start: int, allow_witness: bool) -> int:
+    """Fill in all but the ids; where the transaction ends.
+
+    One pass, one cursor. Reading a length past the end raises IndexError; a slice past the end is caught by the caller,
+    since then the cursor is past the end too. Loops over claimed counts end the same way, so nothing is allocated
+    beyond what the buffer holds.
+    """
     from_bytes = int.from_bytes
     pos = start + 4
     version = from_bytes(buf[start:pos], "little")
@@ -310,7 +348,6 @@ def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, in
     if flags & ~1:
         raise DecodeError("Unknown transaction optional data")
     end = pos + 4
-    tx = Transaction.__new__(Transaction)
     tx.version = version
     tx.locktime = from_bytes(buf[pos:end], "little")
     tx.prevouts = prevouts
@@ -323,5 +360,4 @@ def _parse(buf: bytes, start: int, allow_witness: bool) -> tuple[Transaction, in
     tx.raw = buf[start:end]
     tx._outputs_offset = outputs_offset
     tx._witness_offset = witness_offset
-    tx._txid = tx._wtxid = tx._outputs = None
-    return tx, end
+    return end

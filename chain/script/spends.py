@@ -8,7 +8,7 @@ fails, the interpreter once more, all by itself. Only the interpreter ever calls
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chain.crypto import many_hashes, secp256k1
 from chain.crypto.batch import SignatureBatch
@@ -17,6 +17,9 @@ from chain.script.checks import defer_input, verify_input
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 from chain.script.sighash import TxData
+
+if TYPE_CHECKING:
+    from chain.primitives.native.tables import BlockTables
 
 #: (parts, counts, flags) -> the inputs that are left open; see `chain.script.native.prove`
 _Prover = Callable[[Sequence[bytes], Sequence[int], int], list[tuple[int, int]]]
@@ -31,6 +34,14 @@ class InputFailure(NamedTuple):
     error: ScriptError
 
 
+class Spend(NamedTuple):
+    """A transaction whose inputs are to be verified."""
+
+    tx: Transaction
+    spent: Sequence[bytes]  #: the packed coin of each input
+    position: int
+
+
 class SpendBatch:
     """Transactions whose inputs are to be verified together. Fill it in one thread, then verify it in any."""
 
@@ -38,7 +49,7 @@ class SpendBatch:
 
     def __init__(self, flags: ScriptFlags | int) -> None:
         self._flags = int(flags)
-        self._spends: list[tuple[Transaction, Sequence[bytes], int]] = []
+        self._spends: list[Spend] = []
         self._parts: list[bytes] = []
         self._counts: list[int] = []
         self.inputs = 0  #: how many have been added
@@ -46,7 +57,7 @@ class SpendBatch:
     def add(self, tx: Transaction, spent: Sequence[bytes], position: int = 0) -> None:
         """All inputs of a transaction; `spent` holds the packed coin of each. Positions must ascend."""
         count = len(spent)
-        self._spends.append((tx, spent, position))
+        self._spends.append(Spend(tx, spent, position))
         self._parts.append(tx.raw)
         self._parts += spent
         self._counts.append(count)
@@ -57,33 +68,65 @@ class SpendBatch:
         if not self.inputs:
             return None  # a block of a coinbase alone need not load the compiler
         left_open = prover()(self._parts, self._counts, self._flags)
-        return self._judge(left_open) if left_open else None
+        return _judge(left_open, self._spends.__getitem__, self._flags) if left_open else None
 
-    def _judge(self, left_open: list[tuple[int, int]]) -> InputFailure | None:
-        """The interpreter's word on inputs given as (number of the transaction, index)."""
-        batch: SignatureBatch[tuple[int, int]] = SignatureBatch()
-        data: dict[int, TxData] = {}
-        failure = None
-        for number, index in left_open:
-            tx, spent, position = self._spends[number]
-            txdata = data.get(number)
-            if txdata is None:
-                txdata = data[number] = TxData(tx, spent)
-            error = defer_input(tx, index, spent[index], self._flags, txdata, batch, (number, index))
-            if error is not ScriptError.OK:
-                failure = InputFailure(position, index, error)
-                break
-        failed = batch.verify()
-        if failed is None:
-            return failure
-        # The signatures were set aside by inputs before `failure`. Should the interpreter find one valid that the batch
-        # refused, its word counts, on all of them.
-        for number, index in left_open[left_open.index(failed) :]:
-            tx, spent, position = self._spends[number]
-            error = verify_input(tx, index, spent[index], self._flags, TxData(tx, spent))
-            if error is not ScriptError.OK:
-                return InputFailure(position, index, error)
-        return None
+
+class BlockSpends:
+    """The transactions `first` to `last` (excluded) of a block, but those that `known` marks by a 1: what a
+    `SpendBatch` of them does, from the tables of the block, which name the coins.
+    """
+
+    __slots__ = ("_first", "_flags", "_known", "_last", "_spend", "_tables")
+
+    def __init__(
+        self,
+        tables: BlockTables,
+        spend: Callable[[int], Spend],
+        flags: ScriptFlags | int,
+        known: bytearray,
+        first: int,
+        last: int,
+    ) -> None:
+        """`spend` tells of the transaction at a position of the block."""
+        self._tables = tables
+        self._spend = spend
+        self._flags = int(flags)
+        self._known = known
+        self._first, self._last = first, last
+
+    def verify(self) -> InputFailure | None:
+        """The first input that is invalid; None if all are valid."""
+        from chain.script.native.prove import open_inputs_of
+
+        left_open = open_inputs_of(self._tables, self._first, self._last, self._known, self._flags)
+        return _judge(left_open, self._spend, self._flags) if left_open else None
+
+
+def _judge(left_open: list[tuple[int, int]], spend: Callable[[int], Spend], flags: int) -> InputFailure | None:
+    """The interpreter's word on inputs given as (number of the transaction, index); `spend` knows the numbers."""
+    batch: SignatureBatch[tuple[int, int]] = SignatureBatch()
+    data: dict[int, TxData] = {}
+    failure = None
+    for number, index in left_open:
+        tx, spent, position = spend(number)
+        txdata = data.get(number)
+        if txdata is None:
+            txdata = data[number] = TxData(tx, spent)
+        error = defer_input(tx, index, spent[index], flags, txdata, batch, (number, index))
+        if error is not ScriptError.OK:
+            failure = InputFailure(position, index, error)
+            break
+    failed = batch.verify()
+    if failed is None:
+        return failure
+    # The signatures were set aside by inputs before `failure`. Should the interpreter find one valid that the batch
+    # refused, its word counts, on all of them.
+    for number, index in left_open[left_open.index(failed) :]:
+        tx, spent, position = spend(number)
+        error = verify_input(tx, index, spent[index], flags, TxData(tx, spent))
+        if error is not ScriptError.OK:
+            return InputFailure(position, index, error)
+    return None
 
 
 def prover() -> _Prover:

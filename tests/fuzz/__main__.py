@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 CASES = Path("build/fuzz")
+READINGS = ("python", "compiled")  #: how blocks are read and connected: rounds take turns, by their seed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,9 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def replay(path: Path) -> int:
     """Judge one case again."""
     from tests.fuzz.cases import load
+    from tests.support.compiled import reading
 
+    difference = None
     try:
-        difference = load(path).difference()
+        case = load(path)
+        for how in READINGS:
+            with reading(how):
+                difference = difference or case.difference()
     except (OSError, ValueError, KeyError) as error:
         print(f"Error: {path} cannot be replayed: {error}", file=sys.stderr)
         return 2
@@ -102,6 +108,7 @@ def _in_child(kind: str, seed: int, options: argparse.Namespace) -> tuple[Counte
 def _round(kind: str, seed: int, options: argparse.Namespace, sender: Connection) -> None:
     from tests.fuzz.cases import save, shrink
     from tests.fuzz.judges import JUDGES, Found
+    from tests.support.compiled import reading
 
     judge, number = JUDGES[kind]
     tried: Counter[str] = Counter()
@@ -110,10 +117,11 @@ def _round(kind: str, seed: int, options: argparse.Namespace, sender: Connection
         tried[what] += more
 
     found = None
-    try:
-        judge(random.Random(seed), options.count or number, count)
-    except Found as difference:
-        found = report(difference.case, options, shrink, save)
+    with reading(READINGS[seed % 2]):
+        try:
+            judge(random.Random(seed), options.count or number, count)
+        except Found as difference:
+            found = report(difference.case, options, shrink, save)
     sender.send((tried, found))
     sender.close()
 

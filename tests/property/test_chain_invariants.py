@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lmdb
+import pytest
 
 from chain.chainstate import Chainstate
 from chain.consensus.errors import BlockResult, ConsensusError
@@ -18,6 +19,8 @@ from chain.params import network
 from chain.primitives.block import Block
 from chain.primitives.types import BlockHash
 from tests.support.block_generator import BlockGenerator
+
+pytestmark = pytest.mark.usefixtures("both_readings")
 
 TREES = int(os.environ.get("PICKAXE_TREES", "4"))
 REGTEST = network("regtest")

@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from chain.chainstate import Chainstate
 from chain.primitives.amount import COIN
 from chain.primitives.block import Block
@@ -20,6 +22,8 @@ from chain.primitives.transaction import TxOut
 from chain.primitives.types import Amount
 from tests.support.block_generator import BlockGenerator, Unparsed
 from tests.support.kernel import KernelJudge, Verdict, pbk, same_verdict, submit_to_ours
+
+pytestmark = pytest.mark.usefixtures("both_readings")
 
 TRIES = int(os.environ.get("PICKAXE_DIFFERENTIAL_BLOCKS", "250"))
 DAMAGED_PER_BLOCK = 12

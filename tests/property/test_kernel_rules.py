@@ -218,6 +218,7 @@ def decode(raw: bytes) -> Block:
     return Block.parse(raw[:end])
 
 
+@pytest.mark.usefixtures("both_readings")
 def test_blocks_without_context_get_the_same_verdict(rng: random.Random, vectors: Path) -> None:
     kernel_params = {
         BITCOIN.name: pbk.ChainParameters(pbk.ChainType.MAINNET),

@@ -31,6 +31,8 @@ from chain.primitives.serialize import Reader
 from chain.primitives.transaction import Transaction, TxOut
 from chain.primitives.types import Amount, OutPoint, make_outpoint
 
+pytestmark = pytest.mark.usefixtures("both_readings")
+
 NOW = 1_795_219_200
 
 

@@ -17,10 +17,9 @@ from chain.crypto.hash_native import (
     sha256d_into,
 )
 from chain.primitives.coin import SCRIPT_OFFSET
-from chain.script.native.layout import (
+from chain.primitives.native.layout import (
     COIN,
     COIN_SIZE,
-    CONTEXT,
     INPUT_COUNT,
     LOCKTIME,
     OUTPUT_COUNT,
@@ -28,11 +27,11 @@ from chain.script.native.layout import (
     OUTPUTS_END,
     PREVOUT,
     SEQUENCE,
-    TAG,
     VERSION,
     copy,
     write_compact_size,
 )
+from chain.script.native.layout import CONTEXT, TAG
 from chain.script.sighash import SIGHASH_ALL
 
 # What inputs share, in `Context.shared`: by SHA-256, and of three of them once more. After these BIP341's tag.

@@ -1,4 +1,4 @@
-"""Where the parts of a transaction are in a buffer, for the compiled loops."""
+"""The memory in which compiled loops prove spends."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ import numpy as np
 from numba import typeof
 
 from chain.crypto.batch_native import Curve, new_curve
-from chain.crypto.compiled import BYTES, INT, inner
 from chain.crypto.hash_native import new_hasher
+from chain.primitives.native.layout import INPUT_COLUMNS, TRANSACTION_COLUMNS
 from chain.script.sighash import TAPSIGHASH_TAG
-
-#: Columns of `Context.inputs`: positions in the buffer, and sizes. A witness's position is that of its first item.
-PREVOUT, SCRIPT, SCRIPT_SIZE, SEQUENCE, WITNESS, WITNESS_ITEMS, COIN, COIN_SIZE = range(8)
-
-#: Positions in `Context.facts`: the transaction's parts that are not an input's.
-VERSION, INPUT_COUNT, OUTPUT_COUNT, OUTPUTS, OUTPUTS_END, LOCKTIME = range(6)
 
 TAG = 256  #: where in `Context.shared` BIP341's tag is
 
@@ -28,8 +22,8 @@ class Context(NamedTuple):
 
     curve: Curve
     hasher: Any  # see `chain.crypto.hash_native.new_hasher`
-    inputs: Any  # i64[inputs, 8]
-    facts: Any  # i64[6]
+    inputs: Any  # i64[inputs, INPUT_COLUMNS]: those of one transaction, see `chain.primitives.native.layout`
+    facts: Any  # i64[TRANSACTION_COLUMNS]: its row
     signatures: Any  # i64[MAX_KEYS]: positions
     shared: Any  # u8[320]: digests that inputs share, see `chain.script.native.digests`; BIP341's tag
     prefix: Any  # u32[9]: see `legacy_digest`
@@ -45,8 +39,8 @@ def new_context(curve: Curve, inputs: int, size: int) -> Context:
     return Context(
         curve,
         new_hasher(),
-        np.zeros((inputs, 8), dtype=np.int64),
-        np.zeros(6, dtype=np.int64),
+        np.zeros((inputs, INPUT_COLUMNS), dtype=np.int64),
+        np.zeros(TRANSACTION_COLUMNS, dtype=np.int64),
         np.zeros(MAX_KEYS, dtype=np.int64),
         np.frombuffer(bytearray(TAG) + TAPSIGHASH_TAG, dtype=np.uint8),
         np.zeros(9, dtype=np.uint32),
@@ -58,90 +52,3 @@ def new_context(curve: Curve, inputs: int, size: int) -> Context:
 
 
 CONTEXT = typeof(new_context(new_curve(), 1, 1))
-
-
-@inner(BYTES, INT)
-def read_compact_size(data: Any, pos: Any) -> Any:
-    """(value, next position)."""
-    first = np.int64(data[pos])
-    if first < 0xFD:
-        return first, pos + 1
-    width = 1 << (first - 0xFC)
-    value = np.int64(0)
-    for i in range(width):
-        value |= np.int64(data[pos + 1 + i]) << (8 * i)
-    return value, pos + 1 + width
-
-
-@inner(BYTES, INT, INT)
-def write_compact_size(out: Any, at: Any, value: Any) -> Any:
-    """The next position."""
-    if value < 0xFD:
-        out[at] = np.uint8(value)
-        return at + 1
-    width = 2 if value < 0x10000 else 4
-    out[at] = np.uint8(0xFD if width == 2 else 0xFE)
-    for i in range(width):
-        out[at + 1 + i] = np.uint8(value >> (8 * i) & 0xFF)
-    return at + 1 + width
-
-
-@inner(BYTES, INT, INT, BYTES, INT)
-def copy(data: Any, start: Any, size: Any, out: Any, at: Any) -> Any:
-    """data[start:start+size] to out[at]; the next position."""
-    for i in range(size):
-        out[at + i] = data[start + i]
-    return at + size
-
-
-@inner(BYTES, INT, BYTES, INT, INT)
-def equal(a: Any, a_at: Any, b: Any, b_at: Any, size: Any) -> Any:
-    """Whether two places hold the same bytes."""
-    same = True
-    for i in range(size):
-        same = same and a[a_at + i] == b[b_at + i]
-    return same
-
-
-@inner(CONTEXT, BYTES, INT, INT, INT)
-def read_transaction(context: Any, data: Any, start: Any, end: Any, count: Any) -> Any:
-    """Note where everything is in the transaction data[start:end], which `Transaction` has parsed or built and which
-    spends `count` coins, at least one. False if it cannot be as it says.
-    """
-    inputs, facts = context.inputs, context.facts
-    facts[VERSION] = start
-    pos: Any = start + 4
-    has_witness = data[pos] == 0
-    if has_witness:
-        pos += 2
-    facts[INPUT_COUNT] = pos
-    found, pos = read_compact_size(data, pos)
-    if found != count:
-        return False
-    for n in range(count):
-        row = inputs[n]
-        row[PREVOUT] = pos
-        size, pos = read_compact_size(data, pos + 36)
-        row[SCRIPT] = pos
-        row[SCRIPT_SIZE] = size
-        pos += size
-        row[SEQUENCE] = pos
-        pos += 4
-        row[WITNESS_ITEMS] = 0
-    facts[OUTPUT_COUNT] = pos
-    outputs, pos = read_compact_size(data, pos)
-    facts[OUTPUTS] = pos
-    for _ in range(outputs):
-        size, pos = read_compact_size(data, pos + 8)
-        pos += size
-    facts[OUTPUTS_END] = pos
-    if has_witness:
-        for n in range(count):
-            items, pos = read_compact_size(data, pos)
-            inputs[n, WITNESS_ITEMS] = items
-            inputs[n, WITNESS] = pos
-            for _ in range(items):
-                size, pos = read_compact_size(data, pos)
-                pos += size
-    facts[LOCKTIME] = pos
-    return pos + 4 == end

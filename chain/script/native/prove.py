@@ -17,14 +17,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from chain.crypto.batch_native import new_curve
-from chain.crypto.compiled import BYTES, INT, INTS, compiled, inlined
+from chain.crypto.compiled import BYTES, INT, INTS, TABLE, compiled, inlined, inner
 from chain.primitives.coin import SCRIPT_OFFSET
+from chain.primitives.native.layout import (
+    COIN,
+    COIN_SIZE,
+    FIRST_INPUT,
+    INPUT_COLUMNS,
+    INPUTS,
+    SCRIPT_SIZE,
+    TRANSACTION_COLUMNS,
+    read_transaction,
+)
+from chain.primitives.native.tables import BlockTables
 from chain.script.flags import ScriptFlags
 from chain.script.native.digests import share_segwit, share_taproot, write_blank
-from chain.script.native.layout import COIN, COIN_SIZE, CONTEXT, SCRIPT_SIZE, Context, new_context, read_transaction
+from chain.script.native.layout import CONTEXT, Context, new_context
 from chain.script.native.templates import (
     prove_key_hash_program,
     prove_p2pkh,
@@ -75,32 +85,78 @@ def _prove_input(context: Any, data: Any, count: Any, number: Any, flags: Any, d
     return prove_p2tr_key(context, data, number)
 
 
-@compiled(CONTEXT, BYTES, INTS, INTS, INT, types.int64[:, ::1])
+@inner(CONTEXT, BYTES, INT, INT, INT, INTS, TABLE, INT)
+def _prove_transaction(
+    context: Any, data: Any, count: Any, number: Any, flags: Any, done: Any, open_inputs: Any, found: Any
+) -> Any:
+    """Prove the inputs of the transaction that `context` describes. Those left open are written to `open_inputs`, from
+    row `found` on; the row after them.
+    """
+    for i in range(4):
+        done[i] = 0
+    for n in range(count):
+        if not _prove_input(context, data, count, n, flags, done):
+            open_inputs[found, 0] = number
+            open_inputs[found, 1] = n
+            found += 1
+    return found
+
+
+@compiled(CONTEXT, BYTES, INTS, INTS, INT, TABLE)
 def _prove(context: Any, data: Any, sizes: Any, counts: Any, flags: Any, open_inputs: Any) -> Any:
     """`sizes` are those of a transaction, of the coins it spends, of the next transaction...; `counts` how many coins
     each spends. Writes the inputs not proven to `open_inputs`, in order, and returns their number.
     """
     done = np.zeros(4, dtype=np.int64)
-    found = 0
+    inputs, facts = context.inputs, context.facts
+    found: Any = 0
     part = 0
     pos = np.int64(0)
     for transaction in range(len(counts)):
         count = counts[transaction]
         start, end = pos, pos + sizes[part]
+        readable = read_transaction(data, start, end, inputs, 0, facts) == end and facts[INPUTS] == count
         pos = end
         for n in range(count):
-            context.inputs[n, COIN] = pos
-            context.inputs[n, COIN_SIZE] = sizes[part + 1 + n]
+            inputs[n, COIN] = pos
+            inputs[n, COIN_SIZE] = sizes[part + 1 + n]
             pos += sizes[part + 1 + n]
         part += 1 + count
-        for i in range(4):
-            done[i] = 0
-        readable = count > 0 and read_transaction(context, data, start, end, count)
-        for n in range(count):
-            if not readable or not _prove_input(context, data, count, n, flags, done):
+        if readable:
+            found = _prove_transaction(context, data, count, transaction, flags, done, open_inputs, found)
+        else:
+            for n in range(count):
                 open_inputs[found, 0] = transaction
                 open_inputs[found, 1] = n
                 found += 1
+    return found
+
+
+@compiled(CONTEXT, BYTES, TABLE, TABLE, INT, INT, BYTES, INT, TABLE)
+def _prove_range(
+    context: Any,
+    data: Any,
+    transactions: Any,
+    inputs: Any,
+    first: Any,
+    last: Any,
+    known: Any,
+    flags: Any,
+    open_inputs: Any,
+) -> Any:
+    """As `_prove` for the rows `first` to `last` of a block's tables, without those transactions that are `known`."""
+    done = np.zeros(4, dtype=np.int64)
+    found: Any = 0
+    for number in range(first, last):
+        if known[number]:
+            continue
+        for column in range(TRANSACTION_COLUMNS):
+            context.facts[column] = transactions[number, column]
+        count, row = context.facts[INPUTS], context.facts[FIRST_INPUT]
+        for n in range(count):
+            for column in range(INPUT_COLUMNS):
+                context.inputs[n, column] = inputs[row + n, column]
+        found = _prove_transaction(context, data, count, number, flags, done, open_inputs, found)
     return found
 
 
@@ -133,6 +189,26 @@ def open_inputs(parts: Sequence[bytes], counts: Sequence[int], flags: int) -> li
         np.frombuffer(data, dtype=np.uint8),
         np.fromiter(map(len, parts), np.int64, len(parts)),
         np.array(counts, dtype=np.int64),
+        flags,
+        found,
+    )
+    return [(transaction, index) for transaction, index in found[:number].tolist()]
+
+
+def open_inputs_of(tables: BlockTables, first: int, last: int, known: bytearray, flags: int) -> list[tuple[int, int]]:
+    """The same for the transactions `first` to `last` (excluded) of a block whose tables name the coins, in its data
+    too; number and index are the block's. Those that `known` marks by a 1 need no proof.
+    """
+    counts = tables.transactions[first:last, INPUTS]
+    found = np.empty((int(counts.sum()), 2), dtype=np.int64)
+    number = _prove_range(
+        _local.context_for(int(counts.max(initial=0)), len(tables.data)),
+        tables.data,
+        tables.transactions,
+        tables.inputs,
+        first,
+        last,
+        np.frombuffer(known, dtype=np.uint8),
         flags,
         found,
     )

@@ -10,12 +10,8 @@ from chain.crypto.batch_native import is_strict_der_at, parse_key_at, verify_ecd
 from chain.crypto.compiled import BYTES, INT, inner
 from chain.crypto.hash_native import hash160_into, sha256_into
 from chain.primitives.coin import SCRIPT_OFFSET
-from chain.script.flags import ScriptFlags
-from chain.script.native.digests import legacy_digest, segwit_digest, taproot_digest
-from chain.script.native.layout import (
+from chain.primitives.native.layout import (
     COIN,
-    CONTEXT,
-    MAX_KEYS,
     SCRIPT,
     SCRIPT_SIZE,
     WITNESS,
@@ -24,6 +20,9 @@ from chain.script.native.layout import (
     equal,
     read_compact_size,
 )
+from chain.script.flags import ScriptFlags
+from chain.script.native.digests import legacy_digest, segwit_digest, taproot_digest
+from chain.script.native.layout import CONTEXT, MAX_KEYS
 from chain.script.sighash import SIGHASH_ALL, SIGHASH_DEFAULT
 
 _LOW_S = int(ScriptFlags.LOW_S)

@@ -20,6 +20,8 @@ from chain.script.standard import p2wpkh
 from tests.support import signing
 from tests.support.blocks import OP_TRUE, add_header, coinbase, commit, make_block
 
+pytestmark = pytest.mark.usefixtures("both_readings")
+
 REGTEST = network("regtest")
 
 

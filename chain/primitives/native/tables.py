@@ -1,0 +1,125 @@
+"""A block read in one compiled call that holds no GIL: where everything is in it, and all its ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from chain.crypto.compiled import BYTES, INT, TABLE, compiled
+from chain.crypto.hash_native import HASHER, new_hasher, sha256d_into
+from chain.primitives.native.layout import (
+    COIN,
+    COIN_SIZE,
+    END,
+    FIRST_INPUT,
+    INPUT_COLUMNS,
+    INPUTS,
+    LOCKTIME,
+    OUTPUTS,
+    OUTPUTS_END,
+    PREVOUT,
+    TRANSACTION_COLUMNS,
+    VERSION,
+    copy,
+    read_transaction,
+)
+from chain.primitives.types import OutPoint
+
+_MIN_INPUT, _MIN_TRANSACTION = 41, 60  #: bytes
+
+
+class BlockTables:
+    """Tables of a block's transactions and inputs (see `chain.primitives.native.layout`), for compiled loops only.
+
+    `unproven` is what `chain.consensus.native.examine` has found.
+    """
+
+    __slots__ = ("data", "ids", "inputs", "transactions", "unproven")
+
+    def __init__(self, data: Any, transactions: Any, inputs: Any, ids: Any) -> None:
+        self.data = data  #: u8[]: the block, and behind it in tables `with_coins` those
+        self.transactions = transactions  #: i64[transactions, TRANSACTION_COLUMNS]
+        self.inputs = inputs  #: i64[inputs, INPUT_COLUMNS]
+        self.ids = ids  #: u8[64 * transactions]: txid and wtxid of each
+        self.unproven: list[int] | None = None  #: transactions that may break a rule that needs no context
+
+    def with_coins(self, coins: Sequence[bytes]) -> BlockTables:
+        """Tables that name `coins`, the packed coin of each input but the coinbase's. These here stay as they are."""
+        data = np.frombuffer(bytearray().join((self.data, *coins)), np.uint8)
+        inputs = self.inputs.copy()
+        sizes = np.fromiter(map(len, coins), np.int64, len(coins))
+        inputs[1:, COIN_SIZE] = sizes
+        inputs[1:, COIN] = len(self.data) + np.cumsum(sizes) - sizes
+        tables = BlockTables(data, self.transactions, inputs, self.ids)
+        tables.unproven = self.unproven
+        return tables
+
+    def places(self) -> list[list[int]]:
+        """For each transaction: where it begins, its outputs, what is behind them, its lock time; where it ends."""
+        found: list[list[int]] = self.transactions[:, (VERSION, OUTPUTS, OUTPUTS_END, LOCKTIME, END)].tolist()
+        return found
+
+    def outpoints(self, raw: bytes) -> list[OutPoint]:
+        """Of each input but the coinbase's, which is the first. `raw` is the block."""
+        return [raw[at : at + 36] for at in self.inputs[1:, PREVOUT].tolist()]  # type: ignore[misc]  # see pack_outputs
+
+    def spenders(self) -> list[int]:
+        """For each input but the coinbase's: the number of its transaction."""
+        counts = self.transactions[1:, INPUTS]
+        found: list[int] = np.repeat(np.arange(1, len(counts) + 1), counts).tolist()
+        return found
+
+    def inputs_of(self, number: int) -> slice:
+        """Which of the inputs, not counting the coinbase's, are those of a transaction."""
+        first = int(self.transactions[number, FIRST_INPUT]) - 1
+        return slice(first, first + int(self.transactions[number, INPUTS]))
+
+    def ranges(self, inputs: int) -> list[tuple[int, int]]:
+        """The transactions but the coinbase in parts of about so many inputs: (first, last, excluded)."""
+        firsts = self.transactions[:, FIRST_INPUT]
+        starts = np.unique(np.searchsorted(firsts, np.arange(1, len(self.inputs), inputs))).tolist()
+        return [(start, end) for start, end in pairwise([*starts, len(firsts)]) if start < end]
+
+
+@compiled(HASHER, BYTES, INT, TABLE, TABLE, BYTES, BYTES)
+def _read_block(hasher: Any, data: Any, pos: Any, transactions: Any, inputs: Any, ids: Any, message: Any) -> Any:
+    """Fill the tables from data[pos] on, and `ids` with txid and wtxid of each transaction; how many inputs there are.
+    -1 if something is wrong. `message` is scratch of the size of `data`.
+    """
+    found = np.int64(0)
+    for n in range(len(transactions)):
+        row = transactions[n]
+        pos = read_transaction(data, pos, len(data), inputs, found, row)
+        if pos < 0:
+            return -1
+        found += row[INPUTS]
+        start = row[VERSION]
+        if row[OUTPUTS_END] == row[LOCKTIME]:
+            sha256d_into(hasher, data, start, pos - start, ids, 64 * n)
+            copy(ids, 64 * n, 32, ids, 64 * n + 32)
+        else:
+            size = copy(data, start, 4, message, 0)
+            size = copy(data, start + 6, row[OUTPUTS_END] - start - 6, message, size)
+            size = copy(data, row[LOCKTIME], 4, message, size)
+            sha256d_into(hasher, message, 0, size, ids, 64 * n)
+            sha256d_into(hasher, data, start, pos - start, ids, 64 * n + 32)
+    return found
+
+
+def read_block(raw: bytes, pos: int, count: int) -> BlockTables | None:
+    """Tables of the `count` transactions that begin at raw[pos]; None if they are malformed, unusual, or not all of the
+    rest.
+    """
+    if count > (len(raw) - pos) // _MIN_TRANSACTION + 1:
+        return None
+    data = np.frombuffer(bytearray(raw), np.uint8)  # compiled for one kind of memory, which can be written
+    transactions = np.empty((count, TRANSACTION_COLUMNS), np.int64)
+    inputs = np.empty(((len(raw) - pos) // _MIN_INPUT + 1, INPUT_COLUMNS), np.int64)
+    ids, message = np.empty(64 * count, np.uint8), np.empty(len(raw), np.uint8)
+    found = _read_block(new_hasher(), data, pos, transactions, inputs, ids, message)
+    if found < 0 or transactions[-1, END] != len(raw):
+        return None
+    return BlockTables(data, transactions, inputs[:found].copy(), ids)
