@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain as chained
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from chain.coins import CoinsView
@@ -143,12 +145,10 @@ def _connect_at_once(
     tables = block.tables
     if tables is None:
         return None
-    from chain.primitives.native.coins import pack_outputs
-
     transactions = block.transactions
-    outpoints = tables.outpoints(block.raw)
+    outpoints, counts = _outpoints(block)
+    created = _outputs(block, checks.height)
     numbers: dict[bytes, int] = {tx.txid: number for number, tx in enumerate(transactions)}
-    created = pack_outputs(tables, checks.height)
     from_before = [op for op in outpoints if op[:32] not in numbers]
     available = coins.fetch(from_before)
     if len(available) != len(from_before):
@@ -157,7 +157,8 @@ def _connect_at_once(
         spent = list(map(available.__getitem__, outpoints))
     else:
         spent = list[PackedCoin]()
-        for outpoint, number in zip(outpoints, tables.spenders(), strict=True):
+        spenders = chained.from_iterable(map(repeat, range(1, len(transactions)), counts))
+        for outpoint, number in zip(outpoints, spenders, strict=True):
             coin = available.pop(outpoint, None)
             if coin is None and numbers.get(outpoint[:32], number) < number:
                 coin = created.pop(outpoint, None)
@@ -172,7 +173,9 @@ def _connect_at_once(
         return Spend(transactions[number], spent[tables.inputs_of(number)], number)
 
     flags = checks.flags
-    skip = bytearray(known is not None and known.contains(tx.wtxid, flags) for tx in transactions)
+    skip = bytearray(len(transactions))
+    if known is not None:
+        skip = bytearray([known.contains(tx.wtxid, flags) for tx in transactions])
     queue.add_block(tables, spend, skip)
     undo = partial(_encode_undo, tables, spent)
     return BlockEffect(from_before, created, undo, checks.fees)
@@ -193,33 +196,44 @@ def disconnect_block(
 
     LocalFault if coins or undo data do not fit the block: the store is damaged.
     """
-    height = entry.height
-    transactions = block.transactions
-    if len(undo) != len(transactions) - 1:
+    outpoints, counts = _outpoints(block)
+    if [len(spent) for spent in undo] != counts:
         raise _damaged(entry, "its undo data are of another block")
-    outputs: dict[OutPoint, PackedCoin] = {}
-    for position, tx in enumerate(transactions):
-        outputs.update(outputs_as_coins(tx, height, position == 0))
+    outputs = _outputs(block, entry.height)
     restored: dict[OutPoint, PackedCoin] = {}
-    for tx, spent in zip(transactions[1:], undo, strict=True):
-        if len(spent) != len(tx.prevouts):
-            raise _damaged(entry, "its undo data are of another block")
-        for outpoint, coin in zip(tx.prevouts, spent, strict=True):
-            # A coin made and spent within the block leaves no trace.
-            if outputs.pop(outpoint, None) is None:
-                restored[outpoint] = coin
+    for outpoint, coin in zip(outpoints, chained.from_iterable(undo), strict=True):
+        # A coin made and spent within the block leaves no trace.
+        if outputs.pop(outpoint, None) is None:
+            restored[outpoint] = coin
     present = coins.fetch(list(outputs))
-    if present != outputs and params.bip30_unspendable.get(entry.hash) != height:
+    if present != outputs and params.bip30_unspendable.get(entry.hash) != entry.height:
         raise _damaged(entry, "the coins that it created are not all there")
     return BlockEffect(list(present), restored, bytes, 0)
 
 
 def _overwrites(block: Block, height: int, coins: CoinsView) -> bool:
     """Whether an output of the block is there already, unspent (BIP30)."""
-    outpoints: list[OutPoint] = []
-    for tx in block.transactions:
-        outpoints += outputs_as_coins(tx, height, False)
-    return bool(coins.fetch(outpoints))
+    return bool(coins.fetch(_outputs(block, height)))
+
+
+def _outputs(block: Block, height: int) -> dict[OutPoint, PackedCoin]:
+    """The spendable outputs of all transactions as coins."""
+    if block.tables is not None:
+        from chain.primitives.native.coins import pack_outputs
+
+        return pack_outputs(block.tables, height)
+    outputs: dict[OutPoint, PackedCoin] = {}
+    for position, tx in enumerate(block.transactions):
+        outputs.update(outputs_as_coins(tx, height, position == 0))
+    return outputs
+
+
+def _outpoints(block: Block) -> tuple[list[OutPoint], list[int]]:
+    """Those that all transactions but the coinbase spend, and how many each of them does."""
+    if block.tables is not None:
+        return block.tables.outpoints(block.raw), block.tables.input_counts()
+    rest = block.transactions[1:]
+    return [outpoint for tx in rest for outpoint in tx.prevouts], [len(tx.prevouts) for tx in rest]
 
 
 def _script_error(tx: Transaction, failure: InputFailure) -> ConsensusError:

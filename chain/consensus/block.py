@@ -153,24 +153,25 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
 
 def _legacy_sigops_of_all(block: Block) -> int:
     """The rules for each transaction, and what they count together."""
-    tables = block.tables
+    tables, transactions = block.tables, block.transactions
+    suspects: Sequence[int] = range(len(transactions))
     if tables is not None:
         from chain.consensus import native
 
-        if not native.examine(tables):
-            return native.total_legacy_sigops(tables)
-    transactions = block.transactions
-    for tx in transactions[1:]:
-        if tx.is_coinbase:
+        suspects = native.examine(tables)
+    for number in suspects:
+        if number and transactions[number].is_coinbase:
             raise ConsensusError(RejectReason.BAD_CB_MULTIPLE, "more than one coinbase")
-    for tx in transactions:
+    for number in suspects:
         try:
-            check_transaction(tx)
+            check_transaction(transactions[number])
         except ConsensusError as error:
-            raise ConsensusError(
-                error.reason, f"Transaction check failed (tx hash {hash_to_hex(tx.txid)}) {error.debug}"
-            ) from None
-    return sum(map(legacy_sigop_count, transactions))
+            tx_hash = hash_to_hex(transactions[number].txid)
+            raise ConsensusError(error.reason, f"Transaction check failed (tx hash {tx_hash}) {error.debug}") from None
+    if tables is None:
+        return sum(map(legacy_sigop_count, transactions))
+    tables.unproven = []
+    return native.total_legacy_sigops(tables)
 
 
 # Whole blocks, with the headers before them

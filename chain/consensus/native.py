@@ -48,7 +48,7 @@ from chain.script.flags import ScriptFlags
 from chain.script.native.sigops import input_legacy_sigops, input_sigop_cost, legacy_sigops
 
 _MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
-_MANY_INPUTS = 500  #: above, comparing each with each takes longer than a set of Python
+_MANY_INPUTS = 200  #: above, comparing each with each takes longer than a set of Python
 _WITNESS_MARK = 2  #: bytes of marker and flag
 
 

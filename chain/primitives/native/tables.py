@@ -34,7 +34,7 @@ _MIN_INPUT, _MIN_TRANSACTION = 41, 60  #: bytes
 class BlockTables:
     """Tables of a block's transactions and inputs (see `chain.primitives.native.layout`), for compiled loops only.
 
-    `unproven` is what `chain.consensus.native.examine` has found.
+    `unproven` is what `chain.consensus.native.examine` has found, until Python has proven it.
     """
 
     __slots__ = ("data", "ids", "inputs", "transactions", "unproven")
@@ -66,10 +66,9 @@ class BlockTables:
         """Of each input but the coinbase's, which is the first. `raw` is the block."""
         return [raw[at : at + 36] for at in self.inputs[1:, PREVOUT].tolist()]  # type: ignore[misc]  # see pack_outputs
 
-    def spenders(self) -> list[int]:
-        """For each input but the coinbase's: the number of its transaction."""
-        counts = self.transactions[1:, INPUTS]
-        found: list[int] = np.repeat(np.arange(1, len(counts) + 1), counts).tolist()
+    def input_counts(self) -> list[int]:
+        """How many inputs each transaction but the coinbase has."""
+        found: list[int] = self.transactions[1:, INPUTS].tolist()
         return found
 
     def inputs_of(self, number: int) -> slice:

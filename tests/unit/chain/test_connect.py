@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from chain.index import BlockIndexEntry
 from chain.params import network, with_test_activation_heights
 from chain.primitives.block import Block
 from chain.primitives.coin import pack_coin
+from chain.primitives.errors import LocalFault
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import Amount, hash_to_hex
 from chain.script.standard import p2wpkh
@@ -40,6 +42,29 @@ def test_a_repeated_coinbase_may_not_overwrite_a_coin(tmp_path: Path) -> None:
         chain.process_block(make_block(chain.tip, params, [unspendable]))
         chain.process_block(make_block(chain.tip, params, [unspendable]))  # nothing there that it could overwrite
         assert chain.tip.height == 3
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_first_of_two_equal_coinbases_is_disconnected_without_its_coin(tmp_path: Path, listed: bool) -> None:
+    """The second, exempt from BIP30, has overwritten it, and took it along when it was disconnected."""
+    params = with_test_activation_heights(REGTEST, ["bip34@1000"])
+    twin = coinbase(7, [TxOut(Amount(5), OP_TRUE)], locktime=0)
+    with Chainstate(params, tmp_path / "made", script_threads=0) as chain:
+        first = make_block(chain.tip, params, [twin])
+        chain.process_block(first)
+        second = make_block(chain.tip, params, [twin])
+    unspendable = {first.hash: 1} if listed else {}
+    params = replace(params, bip30_exceptions={second.hash: 2}, bip30_unspendable=unspendable)
+    with Chainstate(params, tmp_path / "chain", script_threads=0) as chain:
+        chain.process_block(first)
+        chain.process_block(second)
+        assert chain.get_coin(twin.outpoint(0)) is not None
+        if listed:
+            chain.invalidate_block(first.hash)
+            assert chain.tip.height == 0
+        else:
+            with pytest.raises(LocalFault, match="the coins that it created are not all there"):
+                chain.invalidate_block(first.hash)
 
 
 def bad_spend_chain(chain: Chainstate, count: int = 101) -> Block:
