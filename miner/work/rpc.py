@@ -72,9 +72,13 @@ class Endpoint:
         if self.cookie is not None:
             try:
                 return _basic(self.cookie.read_text().strip())
+            except FileNotFoundError:
+                raise NodeUnreachable(f"the node has no cookie {self.cookie}: is it running?") from None
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "not text"
-                message = f"cannot read the node's cookie {self.cookie} ({reason}): is it running?"
+                message = (
+                    f"cannot read the node's cookie {self.cookie} ({reason}): name another file, or log in as a user"
+                )
                 raise NodeUnreachable(message) from None
         parts = urlsplit(self.url)
         return _basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}") if parts.username else None

@@ -298,8 +298,12 @@ def test_client_tells_failures_apart(tmp_path: Path) -> None:
             assert caught.value.code == -9
         cookie = tmp_path / ".cookie"
         async with NodeClient(Endpoint(node.url, cookie=cookie)) as client:
-            with pytest.raises(NodeUnreachable, match="cannot read the node's cookie"):
+            with pytest.raises(NodeUnreachable, match=r"has no cookie .*: is it running"):
                 await client.call("getblockhash", 0)
+            cookie.mkdir()
+            with pytest.raises(NodeUnreachable, match=r"cannot read .* \(Is a directory\): name another file"):
+                await client.call("getblockcount")
+            cookie.rmdir()
             cookie.write_text("__cookie__:old")
             with pytest.raises(WrongPassword, match="refuses the cookie"):
                 await client.call("getblockhash", 0)
