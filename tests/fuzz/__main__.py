@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 CASES = Path("build/fuzz")
-READINGS = ("python", "compiled")  #: how blocks are read and connected: rounds take turns, by their seed
+READINGS = ("python", "compiled")  #: how blocks are read and connected: their seed chooses for each round
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +117,7 @@ def _round(kind: str, seed: int, options: argparse.Namespace, sender: Connection
         tried[what] += more
 
     found = None
-    with reading(READINGS[seed % 2]):
+    with reading(random.Random(f"{kind} {seed}").choice(READINGS)):
         try:
             judge(random.Random(seed), options.count or number, count)
         except Found as difference:
