@@ -463,6 +463,8 @@ def _walk(
                 low, high, node_flags, key_size = _NODE.unpack_from(data, at)
                 start = at + _NODE.size + key_size
                 if node_flags & _SUB_DB:
+                    if start + _DB.size > len(data):
+                        raise _BadPage(f"page {number} has a node that is too long")
                     record = _DB.unpack_from(data, start)
                     if record[7] != _NO_PAGE:
                         stack.append((record[7], _Tree(record[7], record[2] - 1, record[5], False), 0))
