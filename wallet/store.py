@@ -176,6 +176,8 @@ class WalletStore:
             ).fetchall()
         for record_id, seq, payload in rows:
             kind, name, value = _load(self._vault.open(record_id, payload))
+            if not isinstance(seq, int):
+                raise LocalFault(f"the wallet file {self.path} is damaged: restore the wallet from its words")
             if value is None:
                 self._records.get(kind, {}).pop(name, None)
             else:
@@ -282,6 +284,8 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise UserError(f"{path} is not a Pickaxe wallet")
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version < 1:
+        raise LocalFault(f"the wallet file {path} is damaged (its version is lost): restore the wallet from its words")
     if version > SCHEMA_VERSION:
         raise UserError(f"the wallet {path} was written by a newer Pickaxe (format {version}): update Pickaxe")
 
@@ -309,7 +313,7 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise LocalFault(
             f"the wallet file {path} cannot be read ({text}): check the disk, or restore the wallet from its words"
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes what it cannot read, as it stands
         raise LocalFault(f"the wallet file {path} is damaged ({error}): restore the wallet from its words") from error
     except OSError as error:
         raise LocalFault(f"the wallet file {path} cannot be used: {error.strerror or error}") from error

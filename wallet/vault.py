@@ -126,10 +126,10 @@ class Vault:
         return nonce + self._aead.encrypt(nonce, plaintext, self._wallet_id + record_id)
 
     def open(self, record_id: bytes, sealed: bytes) -> bytes:
-        """The plaintext. LocalFault when the value was damaged or altered."""
+        """The plaintext. LocalFault when the value was damaged or altered, be it into something else than bytes."""
         try:
             return self._aead.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], self._wallet_id + record_id)
-        except (InvalidTag, ValueError) as error:
+        except (InvalidTag, ValueError, TypeError) as error:
             raise LocalFault(
                 "a record of the wallet file is damaged or was altered: restore the wallet from its words"
             ) from error

@@ -190,15 +190,55 @@ def test_every_truncation_is_one_clear_error(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE records SET seq = 'x'",
+        "UPDATE records SET payload = 'x'",
+        "UPDATE records SET id = hex(id)",
+        "UPDATE sealed SET payload = 'x'",
+        "PRAGMA user_version = 0",
+    ],
+)
+def test_what_has_become_another_type_is_damage(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "w.sqlite"
+    Wallet.create(path, REGTEST, "pw", WORDS, cost=CHEAP, gap_limit=20).close()
+    db = sqlite3.connect(path)
+    db.execute(change)
+    db.commit()
+    db.close()
+
+    def use() -> None:
+        with Wallet.open(path, REGTEST, "pw") as wallet:
+            wallet.words()
+
+    with pytest.raises(LocalFault, match=r"damaged.*: restore the wallet from its words"):
+        use()
+
+
+def test_damage_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    """SQLite's complaint of its own schema quotes the bytes that it does not understand."""
+    path = tmp_path / "w.sqlite"
+    Wallet.create(path, REGTEST, "pw", WORDS, cost=CHEAP, gap_limit=20).close()
+    whole = path.read_bytes()
+    for statement in (b"CREATE TABLE header", b"CREATE TABLE records"):
+        assert statement in whole
+        path.write_bytes(whole.replace(statement, statement.replace(b"LE", b"L\xce")))
+        with pytest.raises(LocalFault, match=r"is damaged .*restore the wallet from its words") as caught:
+            Wallet.open(path, REGTEST, "pw")
+        assert "\n" not in str(caught.value)
+
+
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path, rng: random.Random) -> None:
     path = tmp_path / "w.sqlite"
     with Wallet.create(path, REGTEST, "pw", WORDS, cost=CHEAP, gap_limit=20) as wallet:
         address = wallet.new_address()
     whole = path.read_bytes()
+    in_use = [at for at, byte in enumerate(whole) if byte]  # much of the file is empty room
     noticed = 0
-    for _ in range(150):
+    for number in range(150):
         damaged = bytearray(whole)
-        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        damaged[rng.choice(in_use) if number % 2 else rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         try:
             with Wallet.open(path, REGTEST, "pw") as opened:
