@@ -144,15 +144,15 @@ class EmulatedGekkoChain:
         buffer = self._buffer
         if len(buffer) < 4:
             return None
-        command = bytes(buffer[:4])
-        if command[0] in (0x84, 0x85, 0x01, 0x82, 0x04) and crc5_of_response(command[:3], 0) == command[3]:
+        command, job = bytes(buffer[:4]), bytes(buffer[:64])
+        # A midstate may begin as a command does, sealed by chance; a job that is whole is told by its zeros.
+        is_job = len(job) == 64 and not any(job[32:39]) and not any(job[44:51])
+        sealed = command[0] in (0x84, 0x85, 0x01, 0x82, 0x04) and crc5_of_response(command[:3], 0) == command[3]
+        if sealed and not is_job:
             self._bm1384_command(command, now)
             return 4
-        if len(buffer) < 64:
-            return None
-        job = bytes(buffer[:64])
-        if any(job[32:39]) or any(job[44:51]):
-            return 0
+        if not is_job:
+            return None if len(job) < 64 else 0
         self._take(job[51], job[60:64] + job[56:60] + job[52:56], [job[:32]], job[39] + 1)
         return 64
 
