@@ -202,8 +202,13 @@ def test_fresh_addresses_go_on_to_two_peers(rng: random.Random) -> None:
         source = await ready(Script(net, host))
         address = seen(ip("8.8.4.4"))
         await source.say(AddrV2((address._replace(time=int(net.now)),)))
+
+        def informed() -> list[Script]:
+            return [p for p in peers if "addrv2" in p.commands()]
+
+        assert await net.run(800, lambda: len(informed()) == 2)  # each at a random time, half a minute on average
         await net.run(300)
-        heard = [p for p in peers if any(n == "addrv2" for n, _ in p.heard)]
+        heard = informed()
         assert len(heard) == 2
         assert AddrV2.decode(heard[0].last("addrv2")).addresses[0].address == ip("8.8.4.4")
         assert "addrv2" not in source.commands()
@@ -217,7 +222,7 @@ def test_getaddr_is_answered_once_and_to_inbound_peers_only(rng: random.Random) 
         total = len(host.engine._ctx.addrman)
         inbound = await ready(Script(net, host))
         await inbound.say(GetAddr())
-        await net.run(300)
+        assert await net.run(800, lambda: "addrv2" in inbound.commands())
         got = [a for n, p in inbound.heard if n == "addrv2" for a in AddrV2.decode(p).addresses]
         assert len(got) == total * 23 // 100
         await inbound.say(GetAddr())
@@ -225,7 +230,7 @@ def test_getaddr_is_answered_once_and_to_inbound_peers_only(rng: random.Random) 
         assert inbound.commands().count("addrv2") == 1
         second = await ready(Script(net, host))
         await second.say(GetAddr())
-        await net.run(300)
+        assert await net.run(800, lambda: "addrv2" in second.commands())
         same = [a for n, p in second.heard if n == "addrv2" for a in AddrV2.decode(p).addresses]
         assert set(same) == set(got)  # asking often does not map our book
         outbound = await ready(Script(net, host, ConnectionType.MANUAL))
@@ -243,7 +248,7 @@ def test_addr_fetch_ends_with_the_answer(rng: random.Random) -> None:
         assert not peer.peer.disconnecting
         await peer.say(AddrV2(tuple(some(5, rng))))
         assert peer.peer.disconnecting
-        assert len(host.engine._ctx.addrman) >= 5  # two may want the same slot
+        assert len(host.engine._ctx.addrman) >= 3  # some may want the same slot
         slow = await ready(Script(net, host, ConnectionType.ADDR_FETCH))
         await net.run(302)
         assert slow.peer.disconnecting

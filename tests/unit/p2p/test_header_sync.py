@@ -368,10 +368,10 @@ def test_presync_catches_another_chain_in_the_second_pass(rng: random.Random) ->
     for attempt in range(10):
         shown = [b.header for b in chain_on(node.active[0].header, 1, 60, 1_699_000_000, salt=1)]
         other = [b.header for b in chain_on(node.active[0].header, 1, 60, 1_699_000_000, salt=2 + attempt)]
-        presync = presync_for(node, rng, 60, period=3)
+        presync = presync_for(node, rng, 60, period=2)
         assert presync.process(shown, full=True).success
         caught += not presync.process(other, full=True).success
-    assert caught == 10  # 20 bits must agree by chance
+    assert caught == 10  # 30 bits must agree by chance
 
 
 def test_presync_ends_with_the_chain(rng: random.Random) -> None:

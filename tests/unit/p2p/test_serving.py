@@ -187,7 +187,7 @@ def test_transactions_only_after_they_were_announced(rng: random.Random) -> None
         host.node.add_transaction(tx)
         await peer.say(GetData((Inv(MSG_WTX, tx.wtxid), Inv(MSG_TX, tx.txid), Inv(MSG_WTX, b"\x03" * 32))))
         assert [i.hash for i in NotFound.decode(peer.last("notfound")).items] == [tx.wtxid, tx.txid, b"\x03" * 32]
-        assert await net.run(60, lambda: "inv" in peer.commands())
+        assert await net.run(600, lambda: "inv" in peer.commands())
         assert InvMessage.decode(peer.last("inv")).items == (Inv(MSG_WTX, tx.wtxid),)
         await peer.say(GetData((Inv(MSG_WTX, tx.wtxid), Inv(MSG_TX, tx.txid), Inv(MSG_WITNESS_TX, tx.txid))))
         sent = [payload for name, payload in peer.heard if name == "tx"]

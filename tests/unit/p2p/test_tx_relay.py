@@ -105,6 +105,7 @@ def test_accepted_transactions_reach_the_others(rng: random.Random) -> None:
         await net.run(0.3)
         tx = make_transaction(1, witness=True)
         await source.say(TxMessage(tx))
+        assert await net.run(600, lambda: bool(told(wtxid_peer)))  # at a random time, five seconds on average
         await net.run(60)
         assert told(wtxid_peer) == [tx.wtxid]
         assert told(source) == []  # it knows
@@ -369,7 +370,7 @@ def test_txid_peers_get_txids(rng: random.Random) -> None:
         await net.run(0.2)
         tx = make_transaction(1, witness=True)
         host.node.add_transaction(tx)
-        await net.run(60)
+        assert await net.run(600, lambda: bool(told(peer)))
         assert told(peer) == [tx.txid]
         await peer.say(InvMessage((Inv(MSG_WTX, b"\x01" * 32), Inv(MSG_TX, b"\x02" * 32))))
         await net.run(5)
