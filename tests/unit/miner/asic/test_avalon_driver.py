@@ -125,7 +125,7 @@ def test_damaged_bytes_cost_their_result_only(rng: random.Random) -> None:
     bench.feed(rng, 4.0)
     bench.run(4.0)
     assert bench.unit.reported - bench.driver.totals[Outcome.GOOD] <= 2 * damaged
-    assert bench.driver.totals[Outcome.GOOD] > 30
+    assert bench.driver.totals[Outcome.GOOD] > 10
 
 
 def test_heat_makes_it_rest_until_it_has_cooled(rng: random.Random) -> None:

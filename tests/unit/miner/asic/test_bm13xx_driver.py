@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 
@@ -187,13 +188,13 @@ def test_a_board_that_cannot_follow_the_fast_rate_stays_at_the_first() -> None:
 
 def test_a_new_block_makes_what_is_on_its_way_stale(rng: random.Random) -> None:
     simulation = Simulation.of("bm1370", 2).up()
-    simulation.chain.latency_s = 0.05
+    simulation.chain.latency_s = 0.25
     simulation.driver.set_work(chain_job(rng), simulation.now)
     simulation.until(lambda: len(simulation.nonces) >= 10)
     simulation.driver.set_work(chain_job(rng, owner="next"), simulation.now, clean=True)
     simulation.run(1)
     outcomes = [nonce.outcome for nonce in simulation.nonces]
-    assert 0 < outcomes.count(Outcome.STALE) < 40
+    assert 0 < outcomes.count(Outcome.STALE) < 100  # some 28
     assert Outcome.WRONG not in outcomes
     late = outcomes[::-1].index(Outcome.STALE)
     assert late > 20, "after the job has arrived nothing stale is reported"
@@ -202,15 +203,23 @@ def test_a_new_block_makes_what_is_on_its_way_stale(rng: random.Random) -> None:
 def test_within_a_block_the_last_job_still_counts(rng: random.Random) -> None:
     simulation = Simulation.of("bm1370", 2).up()
     simulation.chain.latency_s = 0.05
-    owners = set()
+
+    def owners(since: int = 0) -> list[object]:
+        return [nonce.job.owner for nonce in simulation.nonces[since:] if nonce.job is not None]
+
+    def found(owner: int) -> bool:
+        return owner in owners()
+
+    late = 0
     for number in range(20):
+        before = len(simulation.nonces)
         simulation.driver.set_work(chain_job(rng, owner=number), simulation.now)
-        simulation.run(0.1)
-    for nonce in simulation.nonces:
-        assert nonce.outcome is Outcome.GOOD
-        assert nonce.job is not None
-        owners.add(nonce.job.owner)
-    assert owners == set(range(20))
+        simulation.until(partial(found, number))
+        late += owners(before).count(number - 1)
+    assert {nonce.outcome for nonce in simulation.nonces} == {Outcome.GOOD}
+    assert len(owners()) == len(simulation.nonces)
+    assert set(owners()) == set(range(20))
+    assert late > 20, "found before the next job came, and received after it"
 
 
 def test_job_ids_that_lie_are_found_out(rng: random.Random) -> None:
@@ -310,15 +319,17 @@ def test_lost_host_bytes_do_not_stop_the_chain(rng: random.Random) -> None:
     simulation = Simulation.of("bm1370", 2).up()
     simulation.chain.faults.rng = rng
     simulation.chain.faults.host_drop_rate = 0.002
-    for _ in range(40):
+    jobs = 0
+    while jobs < 40 or not simulation.chain.bad_host_frames:
         simulation.driver.set_work(chain_job(rng), simulation.now)
         simulation.run(0.1)
+        jobs += 1
+        assert jobs < 1000, "some are lost"
     simulation.chain.faults.clear()
     simulation.driver.set_work(chain_job(rng), simulation.now)
     good = simulation.driver.totals[Outcome.GOOD]
     simulation.until(lambda: simulation.driver.totals[Outcome.GOOD] > good + 10, 10)
     assert simulation.driver.state is State.RUNNING
-    assert simulation.chain.bad_host_frames > 0, "some were lost"
 
 
 def test_overheating_stops_the_chips(rng: random.Random) -> None:
