@@ -20,6 +20,7 @@ from miner.work.benchmark import benchmark_job
 from miner.work.job import Job, UnitSequence
 from miner.work.stratum_v2.noise import Cipher
 from miner.work.stratum_v2.wire import Frame, FrameDecoder, encode_frame
+from tests.support.waiting import until
 
 masks = st.one_of(
     st.just(0),
@@ -132,9 +133,7 @@ def test_devices_of_all_speeds_that_come_pause_and_go_never_overlap(rng: random.
         time.sleep(0.002)
         scheduler.resume(name)
     wanted = 32 * 256
-    deadline = time.monotonic() + 20
-    while sum(len(device.prefixes) for device in devices) < wanted and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until("the whole job is searched", lambda: sum(len(device.prefixes) for device in devices) >= wanted)
     scheduler.stop()
     prefixes = [prefix for device in devices for prefix in device.prefixes]
     assert len(prefixes) == len(set(prefixes)) == wanted

@@ -206,8 +206,14 @@ def test_prepare_bounds_its_input() -> None:
 def test_a_wake_ends_the_slice_and_nothing_is_lost() -> None:
     device = CpuDevice("cpu0", Variant(1), 1)
     job, over = HashJob(bytes(80), (1,), 0), threading.Event()
+    device.search(job, 0, 1000)  # compiled, if nobody has done that before
     device._slice_hashes = 1e12
-    timers = [threading.Timer(0.05, device.wake), threading.Timer(0.1, over.set), threading.Timer(0.12, device.wake)]
+
+    def end() -> None:
+        over.set()
+        device.wake()
+
+    timers = [threading.Timer(0.05, device.wake), threading.Timer(0.12, end)]
     for timer in timers:
         timer.start()
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
@@ -111,14 +112,20 @@ def test_what_others_do_counts_and_our_own_work_does_not() -> None:
 
 
 def test_changes_are_told_once_each() -> None:
-    loads = iter([90.0] * 5 + [0.0] * 1000)
+    asked = itertools.count()
     told: list[str | None] = []
 
     async def run() -> None:
-        task = asyncio.create_task(
-            watch_idle(25.0, told.append, load=lambda: next(loads), battery=lambda: False, interval_s=0.0)
-        )
-        await asyncio.sleep(0.2)
+        enough = asyncio.Event()
+
+        def load() -> float:
+            number = next(asked)
+            if number == 500:
+                enough.set()
+            return 90.0 if number < 5 else 0.0
+
+        task = asyncio.create_task(watch_idle(25.0, told.append, load=load, battery=lambda: False, interval_s=0.0))
+        await asyncio.wait_for(enough.wait(), 60)
         task.cancel()
 
     asyncio.run(run())

@@ -22,6 +22,7 @@ from miner.device import NONCE_SPACE, HashJob, SearchResult, Switchable, Version
 from miner.scheduler import Scheduler
 from miner.telemetry import Telemetry
 from miner.work.benchmark import benchmark_job
+from tests.support.waiting import until
 
 WAIT_S = 20
 JOB_BYTES = 88
@@ -207,7 +208,7 @@ def test_the_scheduler_switches_boards_from_its_own_thread(chain: Chain, rng: ra
         assert set(callers) == {threading.get_ident()}
         scheduler.pause(device.name)
         before = len(callers)
-        time.sleep(0.05)
+        until("the board has ended its search", lambda: not scheduler._workers[device.name].searching)
         scheduler.set_job(benchmark_job())
         assert len(callers) == before, "a paused board is left alone"
         assert chain.nothing_more()

@@ -44,7 +44,7 @@ class Echo:
                     self.port.write(b"noise PONG")
 
     def plan(self, **changes: object) -> OffPlan:
-        steps = [Step(b"PING", b"PONG", 0.3)]
+        steps = [Step(b"PING", b"PONG", 1.0)]  # far more than the answer takes
         return OffPlan(**{"name": "thing", "port": self.port.path, "steps": steps, **changes})  # type: ignore[arg-type]
 
     def stop(self) -> None:
