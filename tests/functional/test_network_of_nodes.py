@@ -53,7 +53,8 @@ def _agree(*everyone: Node) -> str:
 
 def _in_mempools(txid: str, *everyone: Node) -> None:
     for node in everyone:
-        until(f"{txid} reaches every mempool", lambda node=node: txid in node.call("getrawmempool"))
+        # Each node tells its inbound peers at random times, five seconds on average: a minute may be too short for two.
+        until(f"{txid} reaches every mempool", lambda node=node: txid in node.call("getrawmempool"), 300)
 
 
 def _connect(a: Node, b: Node) -> None:
