@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chain.params import network
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 START_TIMEOUT_S = 60.0
@@ -42,13 +42,6 @@ def pickaxe(*arguments: str, env: dict[str, str] | None = None, text_in: str = "
         timeout=180,
         env={**os.environ, **(env or {})},
     )
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Node:

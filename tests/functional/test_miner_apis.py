@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chain.params import network
 from chain.script.addresses import encode_address
-from tests.functional.processes import Node, free_port, nodes, pickaxe
+from tests.functional.processes import Node, nodes, pickaxe
 from tests.support.emulator import emulator_process
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional

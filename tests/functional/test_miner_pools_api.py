@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.functional.processes import free_port
 from tests.support.miner_process import MinerProcess, miner_environment
 from tests.support.pool_server import PASSWORD, USER
+from tests.support.ports import free_port
 from tests.support.stratum_server import StratumServer
 from tests.support.waiting import eventually
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.processes import CallError, Node, free_port, nodes, pickaxe
+from tests.functional.processes import CallError, Node, nodes, pickaxe
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.functional

@@ -27,6 +27,7 @@ from miner.status import StatusMonitor
 from miner.work.benchmark import benchmark_job
 from miner.work.job import Job
 from miner.work.source import PoolControl, PoolReport, Submission
+from tests.support.ports import free_port
 
 TIMEOUT_S = 60
 
@@ -94,12 +95,6 @@ class Board(ReferenceDevice):
 
 class Core(Board):
     kind = "cpu"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def ask(port: int, command: str, parameter: object = None) -> Any:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from chain.primitives.errors import UserError
 from node.cli.node import node
-from tests.functional.processes import free_port
+from tests.support.ports import free_port
 
 
 def _refusal(folder: Path, *arguments: str) -> str:
