@@ -115,7 +115,7 @@ def test_hostile_pools_are_left_for_the_next(
 
 
 def test_a_silent_pool_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miner.work.stratum_v2.client.ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("miner.work.stratum_v2.client.ANSWER_TIMEOUT_S", 0.5)
     bad, good = StratumV2Server(hostility=stratum_v2_server.silence), v1()
 
     async def scenario(harness: Harness) -> None:
