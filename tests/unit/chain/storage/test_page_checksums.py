@@ -187,16 +187,16 @@ def test_an_environment_without_sums_must_be_sound(tmp_path: Path, rng: random.R
 
 
 def test_damage_to_the_page_that_names_the_trees_is_refused_or_harmless(tmp_path: Path, rng: random.Random) -> None:
-    """Every bit of its header, its pointers and its nodes: where it leads out of the page is a damage, too."""
+    """Every bit of its header, its pointers and its nodes' heads: where it leads out of the page is a damage, too."""
     made = Environment(tmp_path, rng)
     made.commit(50)
     made.close()
     whole = (tmp_path / DATA_FILE).read_bytes()
     page = next(n for n in range(2, len(whole) // 4096) if made.sums._sums[n] and COINS in whole[n * 4096 :][:4096])
-    start, end = page * 4096, (page + 1) * 4096
-    upper = int.from_bytes(whole[start + 14 : start + 16], "little")
+    start = page * 4096
+    nodes = [start + int.from_bytes(whole[at : at + 2], "little") for at in (start + 16, start + 18)]
     refused = 0
-    for at in (*range(start, start + 20), *range(start + upper, end)):
+    for at in (*range(start, start + 20), *(node + byte for node in nodes for byte in range(8))):
         for bit in range(8):
             (tmp_path / SUMS_FILE).unlink(missing_ok=True)
             (tmp_path / DATA_FILE).write_bytes(whole[:at] + bytes((whole[at] ^ 1 << bit,)) + whole[at + 1 :])
