@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.compiled import reading
+
 # How long an example takes says how busy the machine is, and no more: no test of an input fails for it.
 settings.register_profile("pickaxe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pickaxe")
-
-from tests.support.compiled import reading
 
 ROOT = Path(__file__).resolve().parent.parent
 
