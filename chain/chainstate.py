@@ -574,7 +574,7 @@ class Chainstate:
         except LocalFault:
             self._fault = True
             raise
-        self.index.received(entry, len(block.transactions))
+        self.index.received(entry, block.transaction_count)
         if stored is None:
             self._blocks.remember(block)
         return entry, True

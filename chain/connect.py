@@ -81,11 +81,11 @@ def connect_block(
     checks = ConnectChecks(block.hash, prev, params)
     if bip30_lookups_needed(block.hash, prev, params) and _overwrites(block, checks.height, coins):
         raise bip30_violation()
-    checks.coinbase(block.transactions[0])
+    checks.coinbase(block.coinbase)
     queue = ScriptQueue(pool, checks.flags)
     known = (script_cache or None) if check_scripts else _EverythingKnown()  # an empty cache need not be asked
     effect = _connect_at_once(block, checks, coins, queue, known) or _connect_each(block, checks, coins, queue, known)
-    checks.finish(block.transactions[0])
+    checks.finish(block.coinbase)
     if meanwhile is not None:
         meanwhile(effect)
     failure = queue.finish()
@@ -145,10 +145,9 @@ def _connect_at_once(
     tables = block.tables
     if tables is None:
         return None
-    transactions = block.transactions
     outpoints, counts = _outpoints(block)
     created = _outputs(block, checks.height)
-    numbers: dict[bytes, int] = {tx.txid: number for number, tx in enumerate(transactions)}
+    numbers = {txid: number for number, txid in enumerate(tables.txids())}
     from_before = [op for op in outpoints if op[:32] not in numbers]
     available = coins.fetch(from_before)
     if len(available) != len(from_before):
@@ -157,7 +156,7 @@ def _connect_at_once(
         spent = list(map(available.__getitem__, outpoints))
     else:
         spent = list[PackedCoin]()
-        spenders = chained.from_iterable(map(repeat, range(1, len(transactions)), counts))
+        spenders = chained.from_iterable(map(repeat, range(1, len(counts) + 1), counts))
         for outpoint, number in zip(outpoints, spenders, strict=True):
             coin = available.pop(outpoint, None)
             if coin is None and numbers.get(outpoint[:32], number) < number:
@@ -170,12 +169,12 @@ def _connect_at_once(
         return None
 
     def spend(number: int) -> Spend:
-        return Spend(transactions[number], spent[tables.inputs_of(number)], number)
+        return Spend(block.transactions[number], spent[tables.inputs_of(number)], number)
 
     flags = checks.flags
-    skip = bytearray(len(transactions))
+    skip = bytearray(block.transaction_count)
     if known is not None:
-        skip = bytearray([known.contains(tx.wtxid, flags) for tx in transactions])
+        skip = bytearray([known.contains(tx.wtxid, flags) for tx in block.transactions])
     queue.add_block(tables, spend, skip)
     undo = partial(_encode_undo, tables, spent)
     return BlockEffect(from_before, created, undo, checks.fees)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BATCH_INPUTS = 256  #: about 9 ms of one core: long against the cost of handing them over, short against a block
 
 
+LAST_BATCH_INPUTS = 32  #: where all have begun the last of a block, none waits long for the others
+
+
 class _Work(Protocol):
     def verify(self) -> InputFailure | None:
         """The first input that is invalid; None if all are valid."""
@@ -50,7 +53,7 @@ class ScriptQueue:
         """All transactions of a block but the coinbase and those that `known` marks by a 1; the tables name the
         coins, and `spend` tells of the transaction at a position.
         """
-        for first, last in tables.ranges(BATCH_INPUTS):
+        for first, last in tables.ranges(BATCH_INPUTS, LAST_BATCH_INPUTS):
             if 0 in known[first:last]:
                 self._hand_over(BlockSpends(tables, spend, self._flags, known, first, last))
 
@@ -59,7 +62,7 @@ class ScriptQueue:
         last, self._batch = self._batch, SpendBatch(self._flags)
         queued, self._queued = self._queued, []
         results = [last.verify()]
-        results += [work.verify() for future, work in reversed(queued) if future is None or future.cancel()]
+        results += [work.verify() for future, work in queued if future is None or future.cancel()]
         results += [future.result() for future, _ in queued if future is not None and not future.cancelled()]
         return min((failure for failure in results if failure is not None), key=lambda f: f.position, default=None)
 

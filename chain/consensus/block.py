@@ -140,10 +140,10 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
             raise ConsensusError(RejectReason.BAD_SIGNET_BLKSIG, "signet block signature validation failure")
     if check_merkle:
         check_merkle_root(block)
-    transactions = block.transactions
-    if not transactions or len(transactions) > _MAX_BASE_SIZE or block.base_size > _MAX_BASE_SIZE:
+    count = block.transaction_count
+    if not count or count > _MAX_BASE_SIZE or block.base_size > _MAX_BASE_SIZE:
         raise ConsensusError(RejectReason.BAD_BLK_LENGTH, "size limits failed")
-    if not transactions[0].is_coinbase:
+    if not block.coinbase.is_coinbase:
         raise ConsensusError(RejectReason.BAD_CB_MISSING, "first tx is not coinbase")
     if _legacy_sigops_of_all(block) * WITNESS_SCALE_FACTOR > MAX_BLOCK_SIGOPS_COST:
         raise ConsensusError(RejectReason.BAD_BLK_SIGOPS, "out-of-bounds SigOpCount")
@@ -153,23 +153,25 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
 
 def _legacy_sigops_of_all(block: Block) -> int:
     """The rules for each transaction, and what they count together."""
-    tables, transactions = block.tables, block.transactions
-    suspects: Sequence[int] = range(len(transactions))
+    tables = block.tables
+    suspects: Sequence[int] = range(block.transaction_count)
     if tables is not None:
         from chain.consensus import native
 
         suspects = native.examine(tables)
     for number in suspects:
-        if number and transactions[number].is_coinbase:
+        if number and block.transactions[number].is_coinbase:
             raise ConsensusError(RejectReason.BAD_CB_MULTIPLE, "more than one coinbase")
     for number in suspects:
+        tx = block.transactions[number]
         try:
-            check_transaction(transactions[number])
+            check_transaction(tx)
         except ConsensusError as error:
-            tx_hash = hash_to_hex(transactions[number].txid)
-            raise ConsensusError(error.reason, f"Transaction check failed (tx hash {tx_hash}) {error.debug}") from None
+            raise ConsensusError(
+                error.reason, f"Transaction check failed (tx hash {hash_to_hex(tx.txid)}) {error.debug}"
+            ) from None
     if tables is None:
-        return sum(map(legacy_sigop_count, transactions))
+        return sum(map(legacy_sigop_count, block.transactions))
     tables.unproven = []
     return native.total_legacy_sigops(tables)
 
@@ -193,9 +195,8 @@ def witness_commitment(witness_root: bytes, reserved: bytes = bytes(32)) -> byte
 
 def check_witness_malleation(block: Block, expect_commitment: bool) -> None:
     """The witnesses are those that the coinbase commits to, or there are none (Core's CheckWitnessMalleation)."""
-    transactions = block.transactions
-    if expect_commitment and transactions:
-        coinbase = transactions[0]
+    if expect_commitment and block.transaction_count:
+        coinbase = block.coinbase
         index = witness_commitment_index(coinbase)
         if index is not None:
             stack = coinbase.witnesses[0]
@@ -208,7 +209,7 @@ def check_witness_malleation(block: Block, expect_commitment: bool) -> None:
                     RejectReason.BAD_WITNESS_MERKLE_MATCH, "CheckWitnessMalleation : witness merkle commitment mismatch"
                 )
             return
-    for tx in transactions:
+    for tx in block.transactions:
         if tx.has_witness:
             raise _mutated(RejectReason.UNEXPECTED_WITNESS, "CheckWitnessMalleation : unexpected witness data found")
 
@@ -219,9 +220,8 @@ def is_block_mutated(block: Block, check_witness: bool) -> bool:
     """
     try:
         check_merkle_root(block)
-        transactions = block.transactions
-        if not transactions or not transactions[0].is_coinbase:
-            return any(tx.base_size == 64 for tx in transactions)
+        if not block.transaction_count or not block.coinbase.is_coinbase:
+            return any(tx.base_size == 64 for tx in block.transactions)
         check_witness_malleation(block, check_witness)
     except ConsensusError:
         return True
@@ -238,7 +238,7 @@ def contextual_check_block(block: Block, prev: BlockIndexEntry | None, params: N
         time = prev.median_time_past()
     if not _all_final(block, height, time):
         raise ConsensusError(RejectReason.BAD_TXNS_NONFINAL, "non-final transaction")
-    coinbase = block.transactions[0]
+    coinbase = block.coinbase
     if height >= params.bip34_height:
         expected = push_int(height)
         if coinbase.script_sigs[0][: len(expected)] != expected:

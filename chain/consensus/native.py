@@ -43,13 +43,12 @@ from chain.primitives.native.layout import (
     read_compact_size,
     read_number,
 )
-from chain.primitives.native.tables import BlockTables
+from chain.primitives.native.tables import WITNESS_MARK, BlockTables
 from chain.script.flags import ScriptFlags
 from chain.script.native.sigops import input_legacy_sigops, input_sigop_cost, legacy_sigops
 
 _MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
 _MANY_INPUTS = 200  #: above, comparing each with each takes longer than a set of Python
-_WITNESS_MARK = 2  #: bytes of marker and flag
 
 
 @inner(BYTES, INT)
@@ -64,7 +63,7 @@ def _is_null(data: Any, at: Any) -> Any:
 @inner(BYTES, INTS)
 def _base_size(data: Any, row: Any) -> Any:
     size = row[OUTPUTS_END] - row[VERSION] + 4
-    return size if row[OUTPUTS_END] == row[LOCKTIME] else size - _WITNESS_MARK
+    return size if row[OUTPUTS_END] == row[LOCKTIME] else size - WITNESS_MARK
 
 
 @inner(BYTES, INTS, TABLE)

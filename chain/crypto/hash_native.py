@@ -347,6 +347,10 @@ def _merkle_root(hasher: Any, level: Any, count: Any) -> Any:
 
 def merkle_root(hashes: Sequence[bytes]) -> tuple[bytes, bool]:
     """See `chain.crypto.many_hashes.merkle_root`."""
-    level = np.frombuffer(bytearray().join((*hashes, bytes(32))), np.uint8)
-    mutated = _merkle_root(new_hasher(), level, len(hashes))
+    return reduce_merkle(np.frombuffer(bytearray().join((*hashes, bytes(32))), np.uint8), len(hashes))
+
+
+def reduce_merkle(level: Any, count: int) -> tuple[bytes, bool]:
+    """The same of `count` hashes in u8[32 * count + 32], which is overwritten."""
+    mutated = _merkle_root(new_hasher(), level, count)
     return level[:32].tobytes(), bool(mutated)

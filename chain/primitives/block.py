@@ -35,15 +35,18 @@ def use_compiled(fewest: int = _fewest) -> None:
 class Block:
     """An immutable block; `raw` is its full serialization (BIP144)."""
 
-    __slots__ = ("_base_size", "_tables", "checked_for", "header", "raw", "transactions")
+    __slots__ = ("_base_size", "_tables", "_transactions", "checked_for", "header", "raw")
 
-    def __init__(self, header: BlockHeader, transactions: list[Transaction], raw: bytes) -> None:
+    def __init__(
+        self, header: BlockHeader, transactions: list[Transaction] | None, raw: bytes, tables: BlockTables | None = None
+    ) -> None:
+        """`transactions` may be left to `tables`."""
         self.header = header
-        self.transactions = transactions
         self.raw = raw
+        self._transactions = transactions
         self.checked_for: object = None  #: the network whose check_block it has passed in full
         self._base_size = 0
-        self._tables: BlockTables | None = None
+        self._tables = tables
 
     @classmethod
     def parse(cls, data: bytes, *, allow_trailing: bool = False) -> Block:
@@ -56,9 +59,7 @@ class Block:
         if _compiled is not None and count >= _fewest and not allow_trailing:
             tables = _compiled.read_block(data, pos, count)
             if tables is not None:
-                block = cls(header, unread_transactions(data, tables.places(), tables.ids.tobytes()), data)
-                block._tables = tables
-                return block
+                return cls(header, None, data, tables)
         parse_from = Transaction.parse_from
         transactions = []
         for _ in range(count):  # a lying count ends at the first transaction that is not there
@@ -81,11 +82,35 @@ class Block:
         return self.header.hash
 
     @property
+    def transactions(self) -> list[Transaction]:
+        """All of them, the coinbase first."""
+        if self._transactions is None:
+            self._transactions = self._unread(self.transaction_count)
+        return self._transactions
+
+    @property
+    def transaction_count(self) -> int:
+        """How many there are."""
+        if self._transactions is None and self._tables is not None:
+            return len(self._tables.transactions)
+        return len(self.transactions)
+
+    @property
+    def coinbase(self) -> Transaction:
+        """The first transaction, of which there must be one."""
+        return (self._unread(1) if self._transactions is None else self._transactions)[0]
+
+    def _unread(self, count: int) -> list[Transaction]:
+        if self._tables is None:
+            raise RuntimeError("a block without transactions or tables")
+        return unread_transactions(self.raw, self._tables.places(count), self._tables.ids.tobytes())
+
+    @property
     def tables(self) -> BlockTables | None:
         """For compiled loops over the whole block; None where those are not loaded or not worth their call."""
-        if self._tables is None and _compiled is not None and len(self.transactions) >= _fewest:
-            pos = HEADER_SIZE + len(write_compact_size(len(self.transactions)))
-            self._tables = _compiled.read_block(self.raw, pos, len(self.transactions))
+        if self._tables is None and _compiled is not None and self.transaction_count >= _fewest:
+            pos = HEADER_SIZE + len(write_compact_size(self.transaction_count))
+            self._tables = _compiled.read_block(self.raw, pos, self.transaction_count)
         return self._tables
 
     @property
@@ -96,6 +121,8 @@ class Block:
     @property
     def base_size(self) -> int:
         """Bytes without witnesses."""
+        if self._tables is not None:
+            return len(self.raw) - self._tables.witness_size()
         if not self._base_size:
             count = len(write_compact_size(len(self.transactions)))
             self._base_size = HEADER_SIZE + count + sum([tx.base_size for tx in self.transactions])
@@ -113,15 +140,19 @@ class Block:
         return hash(self.header.raw)
 
     def __repr__(self) -> str:
-        return f"Block({self.hash[::-1].hex()}, {len(self.transactions)} transactions)"
+        return f"Block({self.hash[::-1].hex()}, {self.transaction_count} transactions)"
 
 
 def block_merkle_root(block: Block) -> tuple[bytes, bool]:
     """(root over txids, mutated); see merkle_root."""
+    if block.tables is not None:
+        return block.tables.txid_root()
     hash_transactions(block.transactions)
     return merkle_root([tx.txid for tx in block.transactions])
 
 
 def witness_merkle_root(block: Block) -> bytes:
     """Root over wtxids with the coinbase's taken as zero (BIP141)."""
+    if block.tables is not None:
+        return block.tables.wtxid_root()
     return merkle_root([ZERO_HASH, *[tx.wtxid for tx in block.transactions[1:]]])[0]

@@ -288,7 +288,7 @@ def test_scripts_of_a_block_are_judged_as_those_of_its_transactions(rng: random.
         tables = block.tables.with_coins([coin for spent in coins for coin in spent])
         spends = list(map(Spend, transactions, [[], *coins], range(len(transactions))))
         known = bytearray(rng.random() < 0.2 for _ in spends)
-        for first, last in ((1, len(spends)), *tables.ranges(3)):
+        for first, last in ((1, len(spends)), *tables.ranges(3, 1)):
             batch = SpendBatch(MANDATORY_FLAGS)
             for spend in spends[first:last]:
                 if not known[spend.position]:
@@ -309,8 +309,9 @@ def test_ranges_cover_a_block_once(rng: random.Random) -> None:
         ]
         tables = Block.parse(Block.build(HEADER, [coinbase(1), *txs]).raw).tables
         assert tables is not None
-        for size in (1, 4, 1000):
-            ranges = tables.ranges(size)
+        for most, fewest in ((1, 1), (4, 1), (5, 3), (1000, 2), (1000, 1000)):
+            ranges = tables.ranges(most, fewest)
+            assert all(sum(inputs[first - 1 : last - 1]) <= most + 4 for first, last in ranges)
             assert [n for first, last in ranges for n in range(first, last)] == list(range(1, len(txs) + 1))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from chain.crypto.compiled import BYTES, INT, TABLE, compiled
-from chain.crypto.hash_native import HASHER, new_hasher, sha256d_into
+from chain.crypto.hash_native import HASHER, new_hasher, reduce_merkle, sha256d_into
 from chain.primitives.native.layout import (
     COIN,
     COIN_SIZE,
@@ -29,6 +29,8 @@ from chain.primitives.native.layout import (
 from chain.primitives.types import OutPoint
 
 _MIN_INPUT, _MIN_TRANSACTION = 41, 60  #: bytes
+WITNESS_MARK = 2  #: bytes of marker and flag
+_SHARES = 8  #: of what is left of a block, one is the next part
 
 
 class BlockTables:
@@ -57,10 +59,37 @@ class BlockTables:
         tables.unproven = self.unproven
         return tables
 
-    def places(self) -> list[list[int]]:
-        """For each transaction: where it begins, its outputs, what is behind them, its lock time; where it ends."""
-        found: list[list[int]] = self.transactions[:, (VERSION, OUTPUTS, OUTPUTS_END, LOCKTIME, END)].tolist()
+    def places(self, count: int) -> list[list[int]]:
+        """For the first `count` transactions: where each begins, its outputs, what is behind them, its lock time; where
+        it ends.
+        """
+        columns = (VERSION, OUTPUTS, OUTPUTS_END, LOCKTIME, END)
+        found: list[list[int]] = self.transactions[:count, columns].tolist()
         return found
+
+    def txids(self) -> list[bytes]:
+        """Of all transactions."""
+        ids = self.ids.tobytes()
+        return [ids[at : at + 32] for at in range(0, len(ids), 64)]
+
+    def txid_root(self) -> tuple[bytes, bool]:
+        """(merkle root of the txids, mutated); see `chain.primitives.merkle.merkle_root`."""
+        return self._root(0, 0)
+
+    def wtxid_root(self) -> bytes:
+        """Merkle root of the wtxids, that of the coinbase taken as zero (BIP141)."""
+        return self._root(32, 1)[0]
+
+    def _root(self, column: int, zeros: int) -> tuple[bytes, bool]:
+        count = len(self.transactions)
+        level = np.zeros((count + 1, 32), np.uint8)
+        level[zeros:count] = self.ids.reshape(count, 64)[zeros:, column : column + 32]
+        return reduce_merkle(level.reshape(-1), count)
+
+    def witness_size(self) -> int:
+        """Bytes of all witnesses, markers and flags included."""
+        sizes = self.transactions[:, LOCKTIME] - self.transactions[:, OUTPUTS_END]
+        return int(sizes.sum()) + WITNESS_MARK * int(np.count_nonzero(sizes))
 
     def outpoints(self, raw: bytes) -> list[OutPoint]:
         """Of each input but the coinbase's, which is the first. `raw` is the block."""
@@ -76,11 +105,20 @@ class BlockTables:
         first = int(self.transactions[number, FIRST_INPUT]) - 1
         return slice(first, first + int(self.transactions[number, INPUTS]))
 
-    def ranges(self, inputs: int) -> list[tuple[int, int]]:
-        """The transactions but the coinbase in parts of about so many inputs: (first, last, excluded)."""
-        firsts = self.transactions[:, FIRST_INPUT]
-        starts = np.unique(np.searchsorted(firsts, np.arange(1, len(self.inputs), inputs))).tolist()
-        return [(start, end) for start, end in pairwise([*starts, len(firsts)]) if start < end]
+    def ranges(self, most: int, fewest: int) -> list[tuple[int, int]]:
+        """The transactions but the coinbase in parts, (first, last, excluded), of at most about `most` inputs, smaller
+        towards the end down to about `fewest`: those who share them out are done at nearly the same time.
+        """
+        firsts = self.transactions[:, FIRST_INPUT].tolist()
+        found = []
+        start = 1
+        while start < len(firsts):
+            left = len(self.inputs) - firsts[start]
+            size = max(fewest, min(most, left // _SHARES))
+            end = bisect_left(firsts, firsts[start] + size, start + 1)
+            found.append((start, end))
+            start = end
+        return found
 
 
 @compiled(HASHER, BYTES, INT, TABLE, TABLE, BYTES, BYTES)
