@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 INT = types.int64
 BYTES = types.uint8[::1]
@@ -45,3 +48,23 @@ def _declare(decorate: Any) -> Any:
 def inlined(function: Any) -> Any:
     """Written into whatever compiled function calls it, never compiled by itself."""
     return njit(nogil=True, inline="always")(function)
+
+
+@intrinsic
+def _memcpy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
+    """Bytes from one address to another."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = cgutils.voidptr_t
+        to, start = (builder.inttoptr(arg, pointer) for arg in args[:2])
+        cgutils.raw_memcpy(builder, to, start, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.int64), codegen
+
+
+@inner(BYTES, INT, INT, BYTES, INT)
+def copy(data: Any, start: Any, size: Any, out: Any, at: Any) -> Any:
+    """data[start:start+size] to out[at]; the next position. The two do not overlap."""
+    _memcpy(np.uint64(out.ctypes.data) + np.uint64(at), np.uint64(data.ctypes.data) + np.uint64(start), size)
+    return at + size

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-from chain.crypto.compiled import BYTES, INT, INTS, WORDS, compiled
+from chain.crypto.compiled import BYTES, INT, INTS, WORDS, compiled, copy
 
 
 def _root_fractions(power: float, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -212,12 +212,12 @@ def sha256_end(hasher: Any, data: Any, start: Any, size: Any, before: Any, out: 
     """
     state, schedule, tail = hasher
     whole = size >> 6
-    _compress(state, schedule, data, start, whole)
+    if whole:  # a call with arrays costs as much as half a block
+        _compress(state, schedule, data, start, whole)
     rest = size & 63
     last = 64 if rest < 56 else 128
     source = start + 64 * whole
-    for i in range(rest):
-        tail[i] = data[source + i]
+    copy(data, source, rest, tail, 0)
     tail[rest] = np.uint8(0x80)
     for i in range(rest + 1, last - 8):
         tail[i] = np.uint8(0)

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from chain.crypto.compiled import BYTES, INT, TABLE, compiled, inner
+from chain.crypto.compiled import BYTES, INT, TABLE, compiled, copy, inner
 from chain.primitives.coin import SCRIPT_OFFSET
 from chain.primitives.native.layout import (
     COIN,
     COIN_SIZE,
     FIRST_INPUT,
     INPUTS,
-    copy,
     read_number,
     write_compact_size,
 )

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from chain.crypto.compiled import BYTES, INT, INTS, TABLE, compiled
+from chain.crypto.compiled import BYTES, INT, INTS, TABLE, compiled, copy
 from chain.primitives.coin import SCRIPT_OFFSET
-from chain.primitives.native.layout import OUTPUT_NUMBER, OUTPUTS, copy, read_compact_size
+from chain.primitives.native.layout import OUTPUT_NUMBER, OUTPUTS, read_compact_size
 from chain.primitives.native.tables import BlockTables
 from chain.primitives.types import OutPoint, PackedCoin
 

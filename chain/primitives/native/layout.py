@@ -85,14 +85,6 @@ def read_number(data: Any, at: Any, width: Any) -> Any:
     return value
 
 
-@inner(BYTES, INT, INT, BYTES, INT)
-def copy(data: Any, start: Any, size: Any, out: Any, at: Any) -> Any:
-    """data[start:start+size] to out[at]; the next position."""
-    for i in range(size):
-        out[at + i] = data[start + i]
-    return at + size
-
-
 @inner(BYTES, INT, BYTES, INT, INT)
 def equal(a: Any, a_at: Any, b: Any, b_at: Any, size: Any) -> Any:
     """Whether two places hold the same bytes."""

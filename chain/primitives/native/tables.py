@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chain.crypto.compiled import BYTES, INT, TABLE, compiled
+from chain.crypto.compiled import BYTES, INT, TABLE, compiled, copy
 from chain.crypto.hash_native import HASHER, new_hasher, reduce_merkle, sha256d_into
 from chain.primitives.native.layout import (
     COIN,
@@ -23,7 +23,6 @@ from chain.primitives.native.layout import (
     PREVOUT,
     TRANSACTION_COLUMNS,
     VERSION,
-    copy,
     read_transaction,
 )
 from chain.primitives.types import OutPoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chain.crypto.compiled import BYTES, INT, INTS, inner
+from chain.crypto.compiled import BYTES, INT, INTS, copy, inner
 from chain.crypto.hash_native import (
     sha256_begin,
     sha256_blocks,
@@ -28,7 +28,6 @@ from chain.primitives.native.layout import (
     PREVOUT,
     SEQUENCE,
     VERSION,
-    copy,
     write_compact_size,
 )
 from chain.script.native.layout import CONTEXT, TAG

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from chain.crypto.batch_native import is_strict_der_at, parse_key_at, verify_ecdsa_at, verify_schnorr_at
-from chain.crypto.compiled import BYTES, INT, inner
+from chain.crypto.compiled import BYTES, INT, copy, inner
 from chain.crypto.hash_native import hash160_into, sha256_into
 from chain.primitives.coin import SCRIPT_OFFSET
 from chain.primitives.native.layout import (
@@ -16,7 +16,6 @@ from chain.primitives.native.layout import (
     SCRIPT_SIZE,
     WITNESS,
     WITNESS_ITEMS,
-    copy,
     equal,
     read_compact_size,
 )
