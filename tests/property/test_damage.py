@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from chain.chainstate import Chainstate
+from chain.index import BlockIndexEntry
 from chain.params import network
 from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault
@@ -110,24 +111,32 @@ def harm(rng: random.Random, path: Path) -> str:
     return f"{path.name} {kind} at {at} of {size}"
 
 
+def place_of(tip: BlockIndexEntry, blocks: list[Block]) -> bytes:
+    """The hash of the block of the history that `tip` is. A bit flipped in a header can make another block of the same
+    transactions, whose work regtest accepts half the time: after --reindex that may be the tip, and is as right.
+    """
+    same = (block for block in blocks if block.header.merkle_root == tip.header.merkle_root)
+    return next((block.hash for block in blocks if block.hash == tip.hash), next(same, tip).hash)
+
+
 def use(folder: Path, expected: Expected, blocks: list[Block], **options: bool) -> None:
     """Open a chain and do with it what a node does; whatever tip it has on the way, its coins must be that tip's."""
     with Chainstate(REGTEST, folder, script_threads=0, **options) as chain:
         for _ in chain.reindex() if options else ():
             pass
-        assert coins_of(chain) == expected[chain.tip.hash], "wrong coins at start"
+        assert coins_of(chain) == expected[place_of(chain.tip, blocks)], "wrong coins at start"
         for entry in chain.index.active[1:]:
             if entry.have_data:
                 chain.read_block(entry)
         if chain.tip.height > 1:
             fork = chain.index.active[max(1, chain.tip.height - 12)]
             chain.invalidate_block(fork.hash)
-            assert coins_of(chain) == expected[chain.tip.hash], "wrong coins after going back"
+            assert coins_of(chain) == expected[place_of(chain.tip, blocks)], "wrong coins after going back"
             chain.reconsider_block(fork.hash)
         for block in blocks:
             chain.process_block(block)
-        assert coins_of(chain) == expected[chain.tip.hash], "wrong coins at the end"
-        assert chain.tip.hash == blocks[-1].hash
+        assert coins_of(chain) == expected[place_of(chain.tip, blocks)], "wrong coins at the end"
+        assert place_of(chain.tip, blocks) == blocks[-1].hash
         chain.verify_chain(4, 0)
 
 
