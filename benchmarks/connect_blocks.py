@@ -8,8 +8,9 @@ disk included. Rounds alternate between the candidates and the best of each coun
 Processor time beside the elapsed time tells what a candidate needs from what the machine gave it: on a virtual machine
 the hypervisor's share (steal) is printed too.
 
-A shared machine may change its pace within seconds, and then whoever had the better moment is ahead. With --in-turns
-both connect each block right after one another, in one process, and the medians over the blocks are compared.
+A shared machine may change its pace within seconds, and then whoever had the better moment is ahead. So at last both
+connect each block right after one another, in one process, and the medians over the blocks are compared (--in-turns:
+only that, --rounds times).
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--transactions", type=int, default=60_000)
     parser.add_argument("--profile", action="store_true", help="also show where our time goes")
-    parser.add_argument("--in-turns", action="store_true", help="compare block by block instead")
+    parser.add_argument("--in-turns", action="store_true", help="compare block by block only")
     parser.add_argument("--run", choices=["ours", "kernel"], help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -213,6 +214,7 @@ def main() -> None:
         cpu_us = 1e6 * min(float(run["cpu"]) for run in results[name, threads]) / chain.transactions
         print(f"{label:26s}{rate:9.0f}{1e6 / rate:8.1f}{cpu_us:11.1f}{peak:10d}{rate / best:28.2f}")
     print(f"the hypervisor took {stolen:.0%} of the processors' time meanwhile")
+    print_in_turns(chain, 1)
     if arguments.profile:
         spawn(chain, "ours", 2, profile=True)
 
