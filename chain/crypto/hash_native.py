@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-from chain.crypto.compiled import BYTES, INT, INTS, WORDS, compiled, copy
+from chain.crypto.compiled import BYTES, INT, WORDS, compiled, copy
 
 
 def _root_fractions(power: float, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -307,22 +307,6 @@ def hash160_into(hasher: Any, data: Any, start: Any, size: Any, out: Any) -> Non
     """RIPEMD-160 of SHA-256 into out[:20]; out has 32 bytes."""
     sha256_into(hasher, data, start, size, out, 0)
     ripemd160_of_32(out, out, hasher[1])
-
-
-@compiled(HASHER, BYTES, INTS, BYTES)
-def _sha256d_each(hasher: Any, data: Any, sizes: Any, out: Any) -> None:
-    at = np.int64(0)
-    for i in range(len(sizes)):
-        sha256d_into(hasher, data, at, sizes[i], out, 32 * i)
-        at += sizes[i]
-
-
-def sha256d_each(messages: Sequence[bytes]) -> bytes:
-    """The SHA-256d of each message, one after the other."""
-    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
-    out = np.empty(32 * len(messages), np.uint8)
-    _sha256d_each(new_hasher(), np.frombuffer(bytearray().join(messages), np.uint8), sizes, out)
-    return out.tobytes()
 
 
 @compiled(HASHER, BYTES, INT)

@@ -1,7 +1,7 @@
-"""SHA-256d of many messages, and Merkle trees: the hashes of a whole block in two or three calls.
+"""Merkle trees, hashed in one call.
 
-By hashlib at first, one message at a time; once `load` has been called by compiled code, which holds no GIL and, where
-the processor has SHA-256 instructions, takes a fifth of the time. The two agree (`tests/unit/chain/crypto`).
+By hashlib at first, one pair at a time; once `load` has been called by compiled code, which holds no GIL and, where the
+processor has SHA-256 instructions, takes a fifth of the time. The two agree (`tests/unit/chain/crypto`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,6 @@ def load() -> None:
     from chain.crypto import hash_native
 
     _native = hash_native
-
-
-def sha256d_each(messages: Sequence[bytes]) -> list[bytes]:
-    """SHA-256 of SHA-256 of each message, 32 bytes each."""
-    if _native is None or len(messages) <= _FEW:
-        return [sha256(sha256(message).digest()).digest() for message in messages]
-    digests: bytes = _native.sha256d_each(messages)
-    return [digests[at : at + 32] for at in range(0, len(digests), 32)]
 
 
 def merkle_root(hashes: Sequence[bytes]) -> tuple[bytes, bool]:

@@ -14,7 +14,7 @@ from chain.primitives.errors import DecodeError
 from chain.primitives.header import HEADER_SIZE, BlockHeader
 from chain.primitives.merkle import merkle_root
 from chain.primitives.serialize import read_compact_size_at, write_compact_size
-from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction, hash_transactions, unread_transactions
+from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction, unread_transactions
 from chain.primitives.types import ZERO_HASH, BlockHash
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Block:
     def _unread(self, count: int) -> list[Transaction]:
         if self._tables is None:
             raise RuntimeError("a block without transactions or tables")
-        return unread_transactions(self.raw, self._tables.places(count), self._tables.ids.tobytes())
+        return unread_transactions(self.raw, self._tables.places(count), self._tables.ids[: 64 * count].tobytes())
 
     @property
     def tables(self) -> BlockTables | None:
@@ -121,11 +121,12 @@ class Block:
     @property
     def base_size(self) -> int:
         """Bytes without witnesses."""
-        if self._tables is not None:
-            return len(self.raw) - self._tables.witness_size()
         if not self._base_size:
-            count = len(write_compact_size(len(self.transactions)))
-            self._base_size = HEADER_SIZE + count + sum([tx.base_size for tx in self.transactions])
+            if self._tables is not None:
+                self._base_size = len(self.raw) - self._tables.witness_size()
+            else:
+                count = len(write_compact_size(len(self.transactions)))
+                self._base_size = HEADER_SIZE + count + sum([tx.base_size for tx in self.transactions])
         return self._base_size
 
     @property
@@ -147,7 +148,6 @@ def block_merkle_root(block: Block) -> tuple[bytes, bool]:
     """(root over txids, mutated); see merkle_root."""
     if block.tables is not None:
         return block.tables.txid_root()
-    hash_transactions(block.transactions)
     return merkle_root([tx.txid for tx in block.transactions])
 
 

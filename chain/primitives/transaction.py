@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from chain.crypto.many_hashes import sha256d_each
 from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import END_OF_DATA, read_compact_size_at, var_bytes, write_compact_size
 from chain.primitives.types import NULL_OUTPOINT, Amount, OutPoint, Txid, Wtxid
@@ -246,16 +245,6 @@ def unread_transactions(data: bytes, places: Iterable[Sequence[int]], ids: bytes
         tx._outputs = None
         transactions.append(tx)
     return transactions
-
-
-def hash_transactions(transactions: Sequence[Transaction]) -> None:
-    """Find the txids and wtxids of many at once; those of each alone are found when they are asked for."""
-    unknown = [tx for tx in transactions if tx._txid is None]
-    for tx, txid in zip(unknown, sha256d_each([tx.stripped for tx in unknown]), strict=True):
-        tx._txid = Txid(txid)
-    unknown = [tx for tx in transactions if tx.has_witness and tx._wtxid is None]
-    for tx, wtxid in zip(unknown, sha256d_each([tx.raw for tx in unknown]), strict=True):
-        tx._wtxid = Wtxid(wtxid)
 
 
 def _parse(tx: Transaction, buf: bytes, start: int, allow_witness: bool) -> int:

@@ -1,4 +1,4 @@
-"""Hashes of whole blocks, by hashlib and by compiled code."""
+"""Merkle trees, by hashlib and by compiled code."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(many_hashes, "_FEW", 0)
     if request.param == "compiled":
         many_hashes.load()
-
-
-@pytest.mark.usefixtures("way")
-def test_sha256d_of_each(rng: random.Random) -> None:
-    for count in (1, 2, 30):
-        messages = [rng.randbytes(rng.choice((0, 1, 55, 56, 63, 64, 65, 300))) for _ in range(count)]
-        assert many_hashes.sha256d_each(messages) == [sha256d(message) for message in messages]
-    assert many_hashes.sha256d_each([]) == []
 
 
 def merkle_root(level: list[bytes]) -> tuple[bytes, bool]:
