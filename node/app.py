@@ -71,7 +71,12 @@ def run_node(config: NodeConfig, *, core_layout: bool = False, warnings: Sequenc
     `core_layout` also makes the empty folders that software for Bitcoin Core expects.
     """
     try:
-        return asyncio.run(_main(config, core_layout, warnings))
+        try:
+            return asyncio.run(_main(config, core_layout, warnings))
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved: a second Ctrl-C has nothing to end
+    except KeyboardInterrupt:  # as the loop gave the signal back
+        return 0
     except (UserError, LocalFault) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import ipaddress
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -278,10 +279,14 @@ def _run(
         return outcome.restart
 
     restart = False
-    with contextlib.suppress(KeyboardInterrupt):  # before the loop takes the signal over
-        restart = asyncio.run(run())
+    with contextlib.suppress(KeyboardInterrupt):  # before the loop takes the signal over, or as it gives it back
+        try:
+            restart = asyncio.run(run())
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the summary is out: a second Ctrl-C has nothing to end
     if restart:
         sys.stdout.flush()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored stays so in the new program
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # ourselves, as we were called
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -43,5 +45,9 @@ def up(datadir: Path, blocks: int | None, pace_s: float, threads: int, plain: bo
     options = DemoOptions(datadir.absolute(), blocks, pace_s, threads)
     screen = PlainScreen(console) if plain or not sys.stdout.isatty() else LiveScreen(console)
     demo = Demo(options, screen)
-    asyncio.run(demo.run())
+    with contextlib.suppress(KeyboardInterrupt):  # as the loop gives the signal back: the end is near already
+        try:
+            asyncio.run(demo.run())
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     click.echo(summary(demo.state, str(datadir)))
