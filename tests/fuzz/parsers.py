@@ -12,9 +12,8 @@ import tomllib
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile
 
 from chain.network_file import network_from_fields
 from chain.params import network
@@ -135,19 +134,15 @@ def _compressed_script(data: bytes) -> None:
     assert end <= len(data)
 
 
-@cache
-def _scratch() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="pickaxe-fuzz-")
-
-
 def _block_file(data: bytes) -> None:
-    path = Path(_scratch().name) / "blk.dat"
-    path.write_bytes(data)
-    end = 0
-    for pos, block in scan_blocks(path, REGTEST.magic):
-        assert pos >= end + 8
-        assert data[pos : pos + block.total_size] == block.raw
-        end = pos + block.total_size
+    with NamedTemporaryFile(prefix="pickaxe-fuzz-") as file:  # not kept for the next: workers end without cleaning up
+        file.write(data)
+        file.flush()
+        end = 0
+        for pos, block in scan_blocks(Path(file.name), REGTEST.magic):
+            assert pos >= end + 8
+            assert data[pos : pos + block.total_size] == block.raw
+            end = pos + block.total_size
 
 
 def _snapshot_metadata(data: bytes) -> None:
