@@ -1,20 +1,22 @@
 """What ASIC boards cost the host: processor time per terahash, nonces a second on one core, and the time from a new
 block to the last board's new job, through the miner's scheduler and devices.
 
-    python benchmarks/asic_host.py [--boards 64] [--seconds 2] [--rounds 200]
+    python benchmarks/asic_host.py [--boards 64] [--seconds 2] [--rounds 200] [--nonces 10]
 
 64 emulated BM1370 boards, each as fast as a chain of 200 TH/s at ticket difficulty 256, their nonces synthesised at ten
-times that rate. The reference is the double hash alone (hashlib), which no host can do without.
+times that rate. The reference is the double hash alone (hashlib), which no host can do without. New blocks come while
+the boards are silent, and while each reports --nonces a second, which is what the miner sets its boards to.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import random
+import select
 import statistics
+import struct
 import sys
 import time
 import tty
@@ -27,10 +29,11 @@ from rich.table import Table
 
 from miner.asic.bm13xx.driver import ChainDriver, DriverOptions
 from miner.asic.bm13xx.models import MODELS
+from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.work import ChainJob, Outcome
 from miner.asic.board import Board
 from miner.asic.device import AsicDevice
-from miner.asic.emulator.wire import nonce_reply
+from miner.asic.emulator.wire import HostFrames, Work, nonce_reply
 from miner.asic.transport import SerialPort
 from miner.kernels.reference import header_hash
 from miner.scheduler import Scheduler
@@ -39,7 +42,7 @@ from miner.work.benchmark import benchmark_job
 
 BOARD_HASHES_PER_S = 200e12
 TICKET = 256
-REPLY_BYTES, BITS = 11, 10
+REPLY_BYTES, SHORT_REPLY_BYTES, BITS = 11, 9, 10
 JOB_BYTES = 60  #: whatever goes to a chip and is longer is a job
 WARM_UP = 5  #: rounds until every board's thread is at work
 PATIENCE_S = 5.0
@@ -49,10 +52,10 @@ def running_driver(name: str = "bm1370") -> ChainDriver:
     """A driver of one chip that has come up; every hash counts as a true nonce."""
     driver = ChainDriver(MODELS[name], DriverOptions(zero_bits=0, ticket=1, poll_s=1e9))
     driver.identified(MODELS[name])
-    if driver.monitor is None:
+    if driver.monitor is None or driver.model is None:
         raise RuntimeError("a driver without chips")
     driver.monitor.set_chips(1)
-    driver.decoder.reply_size = REPLY_BYTES
+    driver.decoder.reply_size = REPLY_BYTES if driver.model.rolls_versions else SHORT_REPLY_BYTES
     driver.came_up(1)
     driver.events()
     return driver
@@ -92,6 +95,54 @@ class RunningBoard(Board):
         self._port = SerialPort(self.path, 115_200)
 
 
+class Chips:
+    """The chips behind all the boards' pseudo-terminals, in a process of its own: they take jobs, and each board
+    reports `per_second` nonces for its last one at random times. `reported()` ends them and says how many they were."""
+
+    def __init__(self, model: ChipModel, masters: list[int], per_second: float) -> None:
+        self._result, result = os.pipe()
+        self._stop_end, self._stop = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.write(result, struct.pack("<I", self._play(model, masters, per_second)))
+            finally:
+                os._exit(0)
+        os.close(result)
+
+    def reported(self) -> int:
+        """End them."""
+        os.write(self._stop, b"\0")
+        (count,) = struct.unpack("<I", os.read(self._result, 4))
+        os.waitpid(self._pid, 0)
+        for descriptor in (self._result, self._stop_end, self._stop):
+            os.close(descriptor)
+        return int(count)
+
+    def _play(self, model: ChipModel, masters: list[int], per_second: float) -> int:
+        rng, count = random.Random(2), 0
+        heard = {master: HostFrames(full_header=model.rolls_versions) for master in masters}
+        jobs: dict[int, int] = {}  # id by master
+        poll = select.poll()
+        for descriptor in (*masters, self._stop_end):
+            poll.register(descriptor, select.POLLIN)
+        next_nonce = time.monotonic()
+        while True:
+            wait_ms = max(0.0, next_nonce - time.monotonic()) * 1e3 if per_second else None
+            for descriptor, _ in poll.poll(wait_ms):
+                if descriptor == self._stop_end:
+                    return count
+                frames = heard[descriptor].receive_data(os.read(descriptor, 4096))
+                jobs.update((descriptor, frame.job_id) for frame in frames if isinstance(frame, Work))
+            if per_second and time.monotonic() >= next_nonce:
+                next_nonce += rng.expovariate(per_second * len(masters))
+                if (job_id := jobs.get(master := rng.choice(masters))) is not None:
+                    tag = job_id << model.reply_id_shift & model.reply_id_mask
+                    rolled = 0 if model.rolls_versions else None
+                    os.write(master, nonce_reply(rng.getrandbits(32), 0, tag, rolled))
+                    count += 1
+
+
 class Writes:
     """When a job was last written to each port."""
 
@@ -123,19 +174,22 @@ class Writes:
             self.at[port.path] = time.perf_counter()
 
 
-def new_block_latencies(boards: int, rounds: int, model: str, version_rolling: bool) -> list[float]:
+def new_block_latencies(
+    boards: int, rounds: int, model: str, version_rolling: bool, nonces_per_s: float = 0.0
+) -> list[float]:
     """Seconds from a new block's job in the scheduler's hands to the last board's job written to its pseudo-terminal,
-    each board with its thread, as in `pickaxe mine`."""
+    each board with its thread, as in `pickaxe mine`, and reporting so many nonces. Raises RuntimeError if one of these
+    is lost."""
     rng = random.Random(0)
     masters, slaves, devices = [], [], []
     for number in range(boards):
         master, slave = os.openpty()
         tty.setraw(slave)
-        os.set_blocking(master, False)
         path = os.ttyname(slave)
         masters.append(master)
         slaves.append(slave)
         devices.append(AsicDevice(f"asic{number}", path, board=RunningBoard(path, driver=running_driver(model))))
+    chips = Chips(MODELS[model], masters, nonces_per_s)
     failures: list[str] = []
     scheduler = Scheduler(
         devices, Telemetry(devices), lambda share: None, lambda device, reason, left: failures.append(reason)
@@ -154,11 +208,13 @@ def new_block_latencies(boards: int, rounds: int, model: str, version_rolling: b
                         raise RuntimeError(f"{boards - len(writes.at)} boards had no job: {failures}")
                     time.sleep(0.002)
                 latencies.append(max(writes.at.values()) - began)
-                for master in masters:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(master, 4096)
                 time.sleep(rng.uniform(0.02, 0.05))
-            scheduler.stop()
+        reported = chips.reported()
+        time.sleep(0.5)  # for the last ones
+        scheduler.stop()
+        heard = sum(sum(device.board.driver.totals.values()) for device in devices)
+        if heard != reported:
+            raise RuntimeError(f"{reported} nonces were reported, {heard} heard")
     finally:
         for descriptor in masters + slaves:
             os.close(descriptor)
@@ -171,6 +227,7 @@ def main() -> None:
     parser.add_argument("--boards", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each rate")
     parser.add_argument("--rounds", type=int, default=200, help="new blocks")
+    parser.add_argument("--nonces", type=float, default=10.0, help="nonces a second that each board reports meanwhile")
     options = parser.parse_args()
     boards, seconds, rounds = options.boards, options.seconds, options.rounds
     handled, hashed = nonces_per_second(seconds)
@@ -182,12 +239,15 @@ def main() -> None:
     )
     per_terahash_us = 1e6 * 1e12 / (TICKET << 32) / handled
     table.add_row("processor time per TH/s, ticket 256", f"{per_terahash_us:.1f} µs a second", "")
-    for model, version_rolling, what, frame_bytes in (
-        ("bm1370", False, "one version", 88),
-        ("bm1370", True, "256 versions", 88),
-        ("bm1397", True, "four midstates", 152),
+    busy = f", {options.nonces:g} nonces/s each"
+    for model, version_rolling, nonces, what, frame_bytes in (
+        ("bm1370", False, 0.0, "one version", 88),
+        ("bm1370", True, 0.0, "256 versions", 88),
+        ("bm1370", True, options.nonces, "256 versions" + busy, 88),
+        ("bm1397", True, 0.0, "four midstates", 152),
+        ("bm1397", True, options.nonces, "four midstates" + busy, 152),
     ):
-        times = sorted(new_block_latencies(boards, rounds, model, version_rolling))
+        times = sorted(new_block_latencies(boards, rounds, model, version_rolling, nonces))
         p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
         table.add_row(
             f"new block to the last of {boards} boards ({model}, {what})",
