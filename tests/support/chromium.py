@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -116,16 +119,19 @@ class Page:
 
 @asynccontextmanager
 async def chromium(path: str) -> AsyncIterator[Page]:
-    """A fresh browser with one empty page; it is gone afterwards, and so is its profile."""
-    with tempfile.TemporaryDirectory(prefix="pickaxe-chromium-", ignore_cleanup_errors=True) as profile:
+    """A fresh browser with one empty page; it is gone afterwards, and so is all that it wrote."""
+    with tempfile.TemporaryDirectory(prefix="pickaxe-chromium-", ignore_cleanup_errors=True) as folder:
+        profile = Path(folder) / "profile"
         process = await asyncio.create_subprocess_exec(
             *(path, *_OPTIONS, f"--user-data-dir={profile}", "about:blank"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": folder},
+            start_new_session=True,
         )
         try:
-            port = await _debugging_port(Path(profile) / "DevToolsActivePort")
+            port = await _debugging_port(profile / "DevToolsActivePort")
             async with aiohttp.ClientSession() as client:
                 async with client.get(f"http://127.0.0.1:{port}/json/list") as answer:
                     pages = [entry for entry in await answer.json() if entry["type"] == "page"]
@@ -142,6 +148,8 @@ async def chromium(path: str) -> AsyncIterator[Page]:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+            with contextlib.suppress(ProcessLookupError):  # its helpers end after it, and write till then
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _debugging_port(file: Path) -> int:
