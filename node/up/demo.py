@@ -19,13 +19,14 @@ from chain.storage.lock import DirectoryLock
 from miner.cpu.tuner import tuned
 from node.networks import network_dir
 from node.up.people import People
-from node.up.processes import Child, choose_port
+from node.up.processes import Child, choose_port, is_taken
 from node.up.state import BlockLine, DemoState
 from wallet.sync.broadcast import Refused
 from wallet.sync.rpc import NodeAddress, NodeError, RpcClient, RpcError
 
 NETWORK = "dev"
 START_TIMEOUT_S = 60.0
+PORT_TRIES = 3  #: a port that is free may be taken before the node comes to it
 REFRESH_S = 0.25
 PAYMENT_INTERVAL_S = 2.0
 HASHES_PER_DIFFICULTY = 1 << 32  #: expected, at difficulty 1
@@ -83,13 +84,10 @@ class Demo:
             lock.release()
 
     async def _run_parts(self, logs: Path) -> None:
-        rpc_port = choose_port(self._params.rpc_port)
-        node = Child("node", self._node_arguments(rpc_port), logs / "node.log")
-        await self._start(node)
-        cookie = network_dir(self._options.datadir, self._params) / ".cookie"
-        address = NodeAddress(f"http://127.0.0.1:{rpc_port}", cookie)
-        if not await self._or_stopped(self._until_answering(node, address)):
+        started = await self._start_node(logs / "node.log")
+        if started is None:
             return
+        node, address = started
         async with RpcClient(address) as rpc:
             people = People(self._options.datadir, self._params, rpc)
             try:
@@ -127,11 +125,29 @@ class Demo:
 
     # -- the parts
 
-    def _node_arguments(self, rpc_port: int) -> list[str]:
+    async def _start_node(self, log: Path) -> tuple[Child, NodeAddress] | None:
+        """A node that answers, and where; None if Ctrl-C came first."""
+        cookie = network_dir(self._options.datadir, self._params) / ".cookie"
+        tries = 0
+        while True:
+            tries += 1
+            ports = choose_port(self._params.rpc_port), choose_port(self._params.default_port)
+            address = NodeAddress(f"http://127.0.0.1:{ports[0]}", cookie)
+            node = Child("node", self._node_arguments(*ports), log)
+            await self._start(node)
+            try:
+                answered = await self._or_stopped(self._until_answering(node, address))
+                return (node, address) if answered else None
+            except LocalFault:
+                if node.running or tries == PORT_TRIES or not any(map(is_taken, ports)):
+                    raise
+                self._children.remove(node)  # another program was quicker with a port
+
+    def _node_arguments(self, rpc_port: int, port: int) -> list[str]:
         return [
             "node",
             *("--network", NETWORK, "--datadir", str(self._options.datadir)),
-            *("--rpc-port", str(rpc_port), "--bind", f"127.0.0.1:{choose_port(self._params.default_port)}"),
+            *("--rpc-port", str(rpc_port), "--bind", f"127.0.0.1:{port}"),
         ]
 
     async def _start(self, child: Child) -> None:

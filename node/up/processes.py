@@ -107,12 +107,25 @@ class Child:
 
 
 def choose_port(preferred: int) -> int:
-    """`preferred` on the loopback if it is free, else one that is. Another program may still take it first: then the
-    child says so."""
+    """`preferred` on the loopback if it is free, else one that is. Another program may still take it first."""
     for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
+        with contextlib.suppress(OSError):
+            return _bound(port)
     raise LocalFault("no free port on the loopback interface")
+
+
+def is_taken(port: int) -> bool:
+    """Whether a program listens there, on the loopback."""
+    try:
+        _bound(port)
+    except OSError:
+        return True
+    return False
+
+
+def _bound(port: int) -> int:
+    """The port that a socket there is bound to, for a moment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return int(probe.getsockname()[1])
