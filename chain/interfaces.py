@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 from chain.params import NetworkParams
+from chain.primitives.transaction import Transaction
 from chain.primitives.types import BlockHash, Height, OutPoint, Txid, Work, Wtxid
 
 
@@ -68,14 +69,14 @@ class BlockOutcome:
 
 @dataclass(frozen=True, slots=True)
 class TransactionOutcome:
-    """`missing` are the parents' txids for MISSING_PARENT; `replaced` the wtxids that left the mempool for it."""
+    """`missing` are the parents' txids for MISSING_PARENT; `replaced` left the mempool for it."""
 
     verdict: Verdict
     txid: Txid | None = None
     wtxid: Wtxid | None = None
     reason: str = ""
     missing: Sequence[Txid] = ()
-    replaced: Sequence[Wtxid] = ()
+    replaced: Sequence[Transaction] = ()
     #: INVALID only: the fault may lie in the witness alone, so the txid must not be remembered as rejected (BIP339)
     witness_may_be_stripped: bool = False
 

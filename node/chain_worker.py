@@ -349,7 +349,7 @@ class ChainWorker:
                 Verdict.INVALID, tx.txid, tx.wtxid, str(error), witness_may_be_stripped=tx.has_witness
             )
         return TransactionOutcome(
-            Verdict.ACCEPTED, tx.txid, tx.wtxid, replaced=[gone.entry.wtxid for gone in result.replaced]
+            Verdict.ACCEPTED, tx.txid, tx.wtxid, replaced=[gone.entry.tx for gone in result.replaced]
         )
 
     def accept(

@@ -32,9 +32,9 @@ from p2p.peer import Peer
 MAX_ANNOUNCING_PEERS = 3  #: asked to send cmpctblock without being asked
 MIN_TX_WEIGHT = 4 * 60  #: no transaction is smaller than 60 bytes: bounds how many a block can claim
 MAX_BLOCK_WEIGHT = 4_000_000
-EXTRA_TRANSACTIONS = (
-    100  #: kept although they are not in the mempool: replaced or refused ones are often mined all the same
-)
+#: kept although they are not in the mempool: replaced or refused ones are often mined all the same (Core's
+#: -blockreconstructionextratxn and its bound on the size of each)
+EXTRA_TRANSACTIONS, MAX_EXTRA_SIZE = 100, 100_000
 
 ProcessBlock = Callable[[Peer, bytes, BlockHash], Coroutine[Any, Any, None]]
 
@@ -68,7 +68,8 @@ class CompactBlocks:
 
     def keep_extra(self, tx: Transaction) -> None:
         """A transaction that is not in the mempool but may be in a block."""
-        self._extra.append(tx)
+        if tx.total_size < MAX_EXTRA_SIZE:
+            self._extra.append(tx)
 
     def forget(self, peer: Peer) -> None:
         """The peer is gone."""

@@ -87,6 +87,7 @@ class Engine:
         self.serving = Serving(ctx, self.download, self.transactions)
         self.filters = FilterServing(ctx, self.serving.may_serve)
         self.compact = CompactBlocks(ctx, self.headers, self.download, self._process_compact)
+        self.transactions.on_extra = self.compact.keep_extra
         self.headers.after_headers = self.download.direct_fetch
         self.download.use_compact = self.compact.usable
         self.download.headers_arriving = lambda: self.headers.storing > 0

@@ -59,6 +59,7 @@ class TxRelay:
         self._next_inbound_send = 0.0  #: shared by inbound peers: connecting often does not help to time us
         self._filter_levels = _filter_levels()
         self.on_served: Callable[[Txid], None] = lambda txid: None  #: a peer fetched a transaction from us
+        self.on_extra: Callable[[Transaction], None] = lambda tx: None  #: not in the mempool, but may be in a block
         self.mempool_sequence = 1  #: one above the highest entry that we have been told of
 
     # --- what we have
@@ -196,6 +197,8 @@ class TxRelay:
             self.orphans.remove(tx.wtxid)
             if outcome.verdict == Verdict.ACCEPTED:
                 peer.last_tx = self._ctx.clock()
+                for replaced in outcome.replaced:
+                    self.on_extra(replaced)
             return
         log.mempoolrej.debug(
             "%s (wtxid=%s) from peer=%d was not accepted: %s",
@@ -204,6 +207,8 @@ class TxRelay:
             peer.id,
             outcome.reason,
         )
+        if first_time and not outcome.witness_may_be_stripped:
+            self.on_extra(tx)
         if outcome.verdict == Verdict.MISSING_PARENT:
             if first_time:
                 self._on_orphan(peer, tx)

@@ -22,9 +22,7 @@ from chain.primitives.header import BlockHeader
 from chain.primitives.merkle import merkle_root
 from chain.primitives.target import target_from_nbits, work_from_target
 from chain.primitives.transaction import Transaction, TxIn, TxOut
-from chain.primitives.types import NULL_OUTPOINT, Amount, BlockHash, Height, OutPoint, Txid, Work, Wtxid
-
-GENESIS_TIME = 1_600_000_000
+from chain.primitives.types import NULL_OUTPOINT, Amount, BlockHash, Height, OutPoint, Txid, Work
 
 
 class Entry:
@@ -326,8 +324,15 @@ class FakeNode:
                 return TransactionOutcome(
                     Verdict.MISSING_PARENT, tx.txid, tx.wtxid, "bad-txns-inputs-missingorspent", missing
                 )
+        replaced = [Transaction.parse(e.raw) for e in self.pool.values() if self._conflict(e.raw, tx)]
+        for old in replaced:
+            del self.pool[old.wtxid]
         self.add_transaction(tx)
-        return TransactionOutcome(Verdict.ACCEPTED, tx.txid, tx.wtxid)
+        return TransactionOutcome(Verdict.ACCEPTED, tx.txid, tx.wtxid, replaced=replaced)
+
+    @staticmethod
+    def _conflict(raw: bytes, tx: Transaction) -> bool:
+        return not set(Transaction.parse(raw).prevouts).isdisjoint(tx.prevouts)
 
     async def block_filters(self, stop: bytes, heights: Sequence[int]) -> list[tuple[BlockHash, bytes]] | None:
         blocks = self._filtered(stop, heights)
@@ -406,6 +411,3 @@ def make_transaction(salt: int, *, spend: OutPoint | None = None, witness: bool 
     return Transaction.build(
         2, [TxIn(outpoint, b"", 0xFFFFFFFF, stack)], [TxOut(Amount(1000), b"\x51" * 30 + salt.to_bytes(4, "big"))]
     )
-
-
-__all__ = ["FakeNode", "Wtxid", "make_block", "make_transaction", "mine"]

@@ -22,6 +22,7 @@ from p2p.messages import (
     Inv,
     Ping,
     SendCmpct,
+    TxMessage,
 )
 from p2p.messages.compact import short_id, short_id_key
 from p2p.messages.inventory import MSG_CMPCT_BLOCK, MSG_WITNESS_BLOCK
@@ -75,6 +76,23 @@ def test_what_is_missing_is_asked_for(rng: random.Random) -> None:
         await peer.say(BlockTxn(block.hash, tuple(txs[2:])))
         assert host.node.tip().hash == block.hash
         assert not host.engine.download.requested(block.hash)
+
+    simulate(rng, body)
+
+
+def test_refused_orphaned_and_replaced_transactions_need_no_question(rng: random.Random) -> None:
+    async def body(net: SimNet, host: SimHost) -> None:
+        peer = await ready(Script(net, host))
+        block, (refused, replaced, orphan) = block_with(host, net, 3)
+        host.node.bad_transactions.add(refused.wtxid)
+        replacement = make_transaction(999, spend=replaced.prevouts[0])
+        await peer.say(*(TxMessage(tx) for tx in (refused, replaced, replacement)))
+        host.node.known_outpoints = set()
+        await peer.say(TxMessage(orphan))
+        assert set(host.node.pool) == {replacement.wtxid}
+        await peer.say(CmpctBlock.from_block(block, 7), Ping(1))
+        assert host.node.tip().hash == block.hash
+        assert "getblocktxn" not in peer.commands()
 
     simulate(rng, body)
 
