@@ -99,8 +99,6 @@ ACCEPTED: Final = frozenset(
         "settings",
         "shutdownnotify",
         "signer",
-        "signetchallenge",
-        "signetseednode",
         "spendzeroconfchange",
         "startupnotify",
         "stopafterblockimport",

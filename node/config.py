@@ -56,6 +56,8 @@ class NodeConfig:
     test_activation_height: tuple[str, ...] = ()
     test_option: tuple[str, ...] = ()
     vb_params: tuple[str, ...] = ()
+    signet_challenge: tuple[str, ...] = ()
+    signet_seed_node: tuple[str, ...] = ()
     mocktime: int = 0
     max_tip_age_s: int = 24 * 3600
     # peers
@@ -174,6 +176,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("test_activation_height", "", "testactivationheight", _L, "NAME@HEIGHT of a soft fork, regtest only"),
     Option("test_option", "", "test", _L, "test-only option, regtest only"),
     Option("vb_params", "", "vbparams", _L, "version-bits parameters, regtest only"),
+    Option(
+        "signet_challenge", "", "signetchallenge", _L, "challenge script, in hex, of another signet than the public one"
+    ),
+    Option("signet_seed_node", "", "signetseednode", _L, "seed node of a signet with a challenge of its own"),
     Option("mocktime", "", "mocktime", _I, "pretend that it is this Unix time, for tests", minimum=0),
     Option("max_tip_age_s", "chain.max_tip_age_s", "maxtipage", _I, "a tip older than this means initial download"),
     Option("listen", "peers.listen", "listen", _B, "accept connections"),

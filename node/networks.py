@@ -3,11 +3,21 @@ by its path."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chain.params import NETWORKS, NetworkParams, load_network, network, with_test_activation_heights, with_vbparams
+from chain.params import (
+    NETWORKS,
+    SIGNET,
+    NetworkParams,
+    load_network,
+    network,
+    signet_with_challenge,
+    with_test_activation_heights,
+    with_vbparams,
+)
 from chain.primitives.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,8 +46,11 @@ def own_networks(datadir: Path) -> list[Path]:
 
 
 def params_for(config: NodeConfig) -> NetworkParams:
-    """The network of a configuration with its test options applied. UserError in Core's words for a bad one."""
+    """The network of a configuration with its challenge of a signet and its test options applied. UserError in Core's
+    words for a bad one."""
     params = resolve(config.network, config.datadir)
+    if params is SIGNET and config.signet_challenge:
+        params = _signet_of_its_own(config)
     testing = config.test_activation_height or config.vb_params or config.test_option
     if testing and not params.is_mockable:
         raise UserError("-testactivationheight, -vbparams and -test are for regtest and dev only.")
@@ -49,3 +62,12 @@ def params_for(config: NodeConfig) -> NetworkParams:
         elif option not in ("addrman", "reindex_after_failure_noninteractive_yes"):
             raise UserError(f'Unrecognised option "{option}" provided in -test=<option>.')
     return params
+
+
+def _signet_of_its_own(config: NodeConfig) -> NetworkParams:
+    if len(config.signet_challenge) > 1:
+        raise UserError("-signetchallenge cannot be multiple values.")
+    (text,) = config.signet_challenge
+    if not text or not re.fullmatch("(?:[0-9a-fA-F]{2})*", text):
+        raise UserError(f"-signetchallenge must be hex, not '{text}'.")
+    return signet_with_challenge(bytes.fromhex(text), config.signet_seed_node)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from chain.params import SIGNET, signet_with_challenge
 from chain.primitives.errors import UserError
 from node.bitcoin_conf import load, parse_command_line
 from node.config import BY_CORE, NodeConfig, build, load_toml, user_agent
+from node.networks import params_for
 
 
 def _toml(folder: Path, text: str) -> Path:
@@ -100,6 +102,23 @@ def test_connect_zero_means_no_connections_of_our_own(tmp_path: Path) -> None:
     assert config.connect == ("0",)
     assert config.listen
     assert not config.dns_seeds
+
+
+def test_a_signet_with_a_challenge_of_its_own(tmp_path: Path) -> None:
+    text = "signet=1\n[signet]\nsignetchallenge=51\nsignetseednode=seed.example\n"
+    params = params_for(_conf(tmp_path, text))
+    assert (params.signet_challenge, params.dns_seeds) == (b"\x51", ("seed.example",))
+    assert params.magic == signet_with_challenge(b"\x51").magic != SIGNET.magic
+    assert params_for(_conf(tmp_path, "signet=1\n")).signet_challenge == SIGNET.signet_challenge
+    assert params_for(_conf(tmp_path, "signetchallenge=51\n", "-regtest")).name == "regtest"
+    for values, complaint in (
+        (["51", "52"], "-signetchallenge cannot be multiple values."),
+        (["5"], "-signetchallenge must be hex, not '5'."),
+        ([""], "-signetchallenge must be hex, not ''."),
+    ):
+        config = _conf(tmp_path, "", "-signet", *(f"-signetchallenge={value}" for value in values))
+        with pytest.raises(UserError, match=complaint):
+            params_for(config)
 
 
 @pytest.mark.parametrize(
