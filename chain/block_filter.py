@@ -12,7 +12,6 @@ from chain.primitives.coin import SCRIPT_OFFSET
 from chain.primitives.errors import DecodeError
 from chain.primitives.serialize import read_compact_size_at, write_compact_size
 
-BASIC: Final = 0  #: the only filter type there is
 BASIC_P: Final = 19  #: bits of a remainder
 BASIC_M: Final = 784_931  #: one false match in so many
 GENESIS_PREV_HEADER: Final = bytes(32)

@@ -249,10 +249,6 @@ class Chainstate:
         self.flush()
         return self._coin_store.iterate_coins()
 
-    def scan_coins(self, wanted: Callable[[OutPoint, PackedCoin], bool]) -> Iterator[tuple[OutPoint, PackedCoin]]:
-        """The unspent coins for which `wanted` is true."""
-        return (item for item in self.iterate_coins() if wanted(*item))
-
     def utxo_stats(self, kind: UtxoHash = UtxoHash.HASH_SERIALIZED_3) -> UtxoTotals:
         """Totals and hash over all unspent coins at the tip. Flushes first; reads every coin."""
         return utxo_totals(self.iterate_coins(), UtxoHash(kind))

@@ -25,10 +25,8 @@ from p2p.config import Bind, P2PConfig
 from p2p.connection import Connection
 from p2p.constants import (
     MAX_ADDNODE,
-    MAX_ADDR_TO_SEND,
     MAX_BLOCK_RELAY_ONLY,
     MAX_OUTBOUND_FULL_RELAY,
-    MAX_PCT_ADDR_TO_SEND,
     Services,
 )
 from p2p.engine import Engine
@@ -47,7 +45,6 @@ ADDED_RETRY_S = 60
 ADDED_IDLE_S = 2
 DNS_TIMEOUT_S = 10
 MAX_PENDING_CONNECTS = 8
-RUNNING_TASKS_GRACE_S = 5
 
 Connector = Callable[[str, int], Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 Resolver = Callable[[str], Coroutine[Any, Any, list[str]]]
@@ -588,10 +585,6 @@ class PeerManager:
         if peer is None:
             raise RequestRefused(RequestRefused.NOT_CONNECTED, "Error: Could not send message to peer")
         peer.send_raw(command, payload, self._clock())
-
-    def addresses_to_gossip(self) -> list[TimedAddress]:
-        """What a getaddr would be answered with."""
-        return self.addrman.sample(MAX_ADDR_TO_SEND, MAX_PCT_ADDR_TO_SEND, None)
 
     def _disconnect_address(self, address: NetAddress) -> None:
         for peer in self.engine.peers.values():

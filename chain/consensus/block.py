@@ -214,20 +214,6 @@ def check_witness_malleation(block: Block, expect_commitment: bool) -> None:
             raise _mutated(RejectReason.UNEXPECTED_WITNESS, "CheckWitnessMalleation : unexpected witness data found")
 
 
-def is_block_mutated(block: Block, check_witness: bool) -> bool:
-    """Whether these may not be the transactions that were mined (Core's IsBlockMutated): asked before a block from a
-    peer is judged at all.
-    """
-    try:
-        check_merkle_root(block)
-        if not block.transaction_count or not block.coinbase.is_coinbase:
-            return any(tx.base_size == 64 for tx in block.transactions)
-        check_witness_malleation(block, check_witness)
-    except ConsensusError:
-        return True
-    return False
-
-
 def contextual_check_block(block: Block, prev: BlockIndexEntry | None, params: NetworkParams) -> None:
     """The block against the headers before it (Core's ContextualCheckBlock). It has passed check_block; `prev` is None
     for genesis.

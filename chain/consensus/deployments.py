@@ -197,10 +197,6 @@ class VersionBits:
             active_since = entry.height + 1
         return Bip9Info(state, next_state, since, stats, signalling, active_since)
 
-    def is_active_after(self, name: str, prev: BlockIndexEntry | None) -> bool:
-        """Whether the deployment binds the block after `prev`."""
-        return self.state(self.deployments[name], prev) is ThresholdState.ACTIVE
-
     def template_states(self, prev: BlockIndexEntry) -> dict[ThresholdState, list[Bip9Deployment]]:
         """The deployments that getblocktemplate speaks of, for a block after `prev`: started, locked in, active."""
         states: dict[ThresholdState, list[Bip9Deployment]] = {

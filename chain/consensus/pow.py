@@ -110,17 +110,3 @@ def asert_target(
     target = anchor_target * factor
     target = target << shifts if shifts >= 0 else target >> -shifts
     return min(max(target, 1), pow_limit)
-
-
-def permitted_difficulty_transition(height: int, old_nbits: int, new_nbits: int, params: NetworkParams) -> bool:
-    """Whether a header at `height` may follow one with `old_nbits`, judged without its times: a first sieve for floods
-    of headers.
-    """
-    if params.allow_min_difficulty or params.retargeting is Retargeting.ASERT:
-        return True
-    if params.retargeting is Retargeting.BITCOIN and height % params.retarget_interval == 0:
-        new_target = decode_nbits(new_nbits)[0]
-        hardest = decode_nbits(retarget(old_nbits, 0, params))[0]
-        easiest = decode_nbits(retarget(old_nbits, 4 * params.retarget_timespan_s, params))[0]
-        return hardest <= new_target <= easiest
-    return old_nbits == new_nbits

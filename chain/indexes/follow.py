@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from chain.events import BlockConnected, BlockDisconnected, Event
@@ -186,8 +185,3 @@ def _remember(cache: dict[BlockHash, T], block_hash: BlockHash, value: T) -> Non
     cache[block_hash] = value
     if len(cache) > _RECENT_BLOCKS:
         del cache[next(iter(cache))]
-
-
-def index_folders(datadir: Path, kinds: Iterable[type[Index]]) -> dict[type[Index], Path]:
-    """Where the indexes of these kinds are, or would be."""
-    return {kind: datadir / INDEXES_DIR / kind.folder for kind in kinds}

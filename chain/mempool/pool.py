@@ -181,14 +181,6 @@ class Mempool:
         """All entries as a miner would take them, parents before children."""
         return [entry for chunk in self.graph.mining_order() for entry in chunk.entries]
 
-    def fee_rate_diagram(self) -> list[tuple[int, int]]:
-        """The cumulative (sigop-adjusted weight, modified fee in satoshi) after each chunk in mining order, from (0,
-        0)."""
-        points = [(0, 0)]
-        for fee, size, _ in self.graph.mining_order():
-            points.append((points[-1][0] + size, points[-1][1] + fee))
-        return points
-
     def get_coin(self, outpoint: bytes) -> PackedCoin | None:
         """The coin behind an outpoint, created by an entry (its height is MEMPOOL_HEIGHT) or by the chain, whether or
         not an entry spends it. Use `spender` to know that."""

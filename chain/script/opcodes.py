@@ -205,12 +205,3 @@ def small_int_opcode(n: int) -> int:
     if not 0 <= n <= 16:
         raise ValueError(f"no opcode pushes {n}")
     return 0x50 + n if n else 0
-
-
-def decode_small_int(opcode: int) -> int:
-    """The number that OP_0 or OP_1 to OP_16 pushes (Core's DecodeOP_N); ValueError for any other opcode."""
-    if opcode == 0:
-        return 0
-    if not 0x51 <= opcode <= 0x60:
-        raise ValueError(f"opcode 0x{opcode:02x} is not a small number")
-    return opcode - 0x50

@@ -12,8 +12,6 @@ from node.rpc.errors import Text, invalid_parameter, misc, not_found, type_error
 from node.rpc.jsonio import JSON
 from node.rpc.registry import integer
 
-MAX_BLOCK_TIMESTAMP_S = 2**32 - 1
-
 
 def parse_hash(value: JSON, name: str) -> bytes:
     """32 bytes, internal order, from display hex (Core's ParseHashV)."""

@@ -10,9 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from chain.consensus.pow import retarget
 from chain.interfaces import HeaderInfo
+from chain.params import BITCOIN, TESTNET3
 from chain.primitives.block import Block
 from chain.primitives.header import BlockHeader
+from chain.primitives.target import nbits_from_target
 from chain.primitives.types import hash_to_hex
 from p2p.headers_presync import HeadersPresync, permitted_transition
 from p2p.messages import (
@@ -417,12 +420,22 @@ def test_after_a_presync_that_fell_short_headers_are_asked_for_again(rng: random
 
 
 def test_difficulty_moves_only_where_it_may() -> None:
-    from chain.params import network
-
-    main, testnet = network("bitcoin"), network("testnet3")
+    main, testnet = BITCOIN, TESTNET3
     assert permitted_transition(main, 2015, 0x1D00FFFF, 0x1D00FFFF)
     assert not permitted_transition(main, 2015, 0x1D00FFFF, 0x1C7FFF80)
     assert permitted_transition(main, 2016, 0x1D00FFFF, 0x1C3FFFC0)
     assert not permitted_transition(main, 2016, 0x1D00FFFF, 0x1C1FFFE0)
     assert not permitted_transition(main, 2016, 0x1C00FFFF, 0x1C04FFFF)
     assert permitted_transition(testnet, 2015, 0x1C00FFFF, 0x1D00FFFF)
+
+
+def test_difficulty_may_move_wherever_a_retarget_can_take_it(rng: random.Random) -> None:
+    for _ in range(300):
+        old = nbits_from_target(rng.getrandbits(rng.randrange(40, 224)) | 1 << 30)
+        new = retarget(old, rng.randrange(0, 5 * 14 * 86_400), BITCOIN)
+        assert permitted_transition(BITCOIN, 4032, old, new)
+        assert permitted_transition(BITCOIN, 4033, old, old)
+        if new != old:
+            assert not permitted_transition(BITCOIN, 4033, old, new)
+    assert not permitted_transition(BITCOIN, 2016, 0x1B0404CB, 0x1B201013)  # eight times easier
+    assert not permitted_transition(BITCOIN, 2016, 0x1B0404CB, 0x1A806019)  # eight times harder

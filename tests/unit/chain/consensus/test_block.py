@@ -14,7 +14,6 @@ from chain.consensus.block import (
     contextual_check_block,
     contextual_check_header,
     duplicate_invalid,
-    is_block_mutated,
 )
 from chain.consensus.errors import BlockResult, ConsensusError, script_failure
 from chain.index import BlockIndexEntry, HeaderIndex
@@ -66,7 +65,6 @@ def test_a_good_block_passes(index: HeaderIndex) -> None:
     check_block(block, REGTEST)
     contextual_check_header(block.header, index.genesis, REGTEST, block.header.time)
     contextual_check_block(block, index.genesis, REGTEST)
-    assert not is_block_mutated(block, True)
     for params in (BITCOIN, REGTEST, DEV, TESTNET4):
         check_block(params.genesis, params)
         contextual_check_block(params.genesis, None, params)
@@ -80,7 +78,6 @@ def test_merkle_root(index: HeaderIndex) -> None:
     error = failure(lambda: check_block(block, REGTEST))
     assert (str(error), error.result) == ("bad-txnmrklroot, hashMerkleRoot mismatch", BlockResult.MUTATED)
     check_block(block, REGTEST, check_merkle=False)
-    assert is_block_mutated(block, True)
 
 
 def test_repeated_transactions_with_the_same_root(index: HeaderIndex) -> None:
@@ -91,7 +88,6 @@ def test_repeated_transactions_with_the_same_root(index: HeaderIndex) -> None:
     check_block(block, REGTEST)
     error = failure(lambda: check_block(twin, REGTEST))
     assert (str(error), error.result) == ("bad-txns-duplicate, duplicate transaction", BlockResult.MUTATED)
-    assert is_block_mutated(twin, True)
     six = [coinbase(1), *[spend(n) for n in range(5)]]
     eight = Block.build(block_of(index, six).header, [*six, *six[4:]])
     assert failure(lambda: check_block(eight, REGTEST)).reason == "bad-txns-duplicate"
@@ -261,7 +257,6 @@ def test_witness_commitments(index: HeaderIndex) -> None:
     def error_of(outputs: list[TxOut], witness: tuple[bytes, ...] = (bytes(32),), **options: int) -> str:
         params = replace(REGTEST, **options)  # type: ignore[arg-type]
         block = block_of(index, [coinbase(1, outputs, witness=witness), txs[1]])
-        assert is_block_mutated(block, True) is (error_of_block(block, params) != "") or options
         return error_of_block(block, params)
 
     def error_of_block(block: Block, params: NetworkParams) -> str:
@@ -307,14 +302,6 @@ def test_weight(index: HeaderIndex) -> None:
         "bad-blk-weight, ContextualCheckBlock : weight limit failed",
         BlockResult.CONSENSUS,
     )
-
-
-def test_a_block_without_coinbase_and_with_64_byte_transactions_may_be_mutated(index: HeaderIndex) -> None:
-    odd = spend(1, script=b"\x51" * 4)
-    assert odd.base_size == 64
-    assert is_block_mutated(block_of(index, [odd]), True)
-    assert not is_block_mutated(block_of(index, [spend(1)]), True)
-    assert not is_block_mutated(block_of(index, [coinbase(1), odd]), True)
 
 
 # Connecting

@@ -317,13 +317,11 @@ def test_bip54_sigops_are_consensus_on_our_networks(tmp_path: Path) -> None:
         assert error.reason == "bad-txns-legacy-sigops"
 
 
-def test_fee_rate_diagram(node: RegtestNode) -> None:
+def test_mining_order_is_by_fee_rate(node: RegtestNode) -> None:
     poor, rich = (node.transfer([coin], fee) for coin, fee in zip(node.mature(), (1_000, 5_000), strict=False))
-    assert node.mempool.fee_rate_diagram() == [(0, 0)]
     node.mempool.accept(poor)
     node.mempool.accept(rich)
     assert node.mempool.mining_order() == [node.mempool.entries[tx.txid] for tx in (rich, poor)]
-    assert node.mempool.fee_rate_diagram() == [(0, 0), (rich.weight, 5_000), (rich.weight + poor.weight, 6_000)]
 
 
 def test_options_default_to_a_plain_submission(node: RegtestNode) -> None:
