@@ -19,6 +19,7 @@ from chain.consensus.errors import ConsensusError, input_debug, script_failure
 from chain.index import BlockIndexEntry
 from chain.params import NetworkParams
 from chain.primitives.block import Block
+from chain.primitives.coin import MAX_SCRIPT_SIZE
 from chain.primitives.errors import LocalFault
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, PackedCoin, Wtxid, hash_to_hex, split_outpoint
@@ -29,7 +30,6 @@ from chain.storage.undo import encode_undo
 if TYPE_CHECKING:
     from chain.primitives.native.tables import BlockTables
 
-MAX_SCRIPT_SIZE = 10_000  #: Core: a longer scriptPubKey can never be spent, so it is not a coin
 _OP_RETURN = 0x6A
 _INDEXES = [n.to_bytes(4, "little") for n in range(4096)]  # the second half of an outpoint
 

@@ -32,6 +32,8 @@ HAVE_DATA = 8
 HAVE_UNDO = 16
 FAILED = 32  #: it or a block before it is invalid
 
+MEDIAN_TIME_SPAN = 11  #: median time past is over this many blocks (BIP113)
+
 SEQUENCE_BEST_CHAIN_FROM_DISK = 0  #: sequence_id of the active chain's blocks after a restart: they win ties
 SEQUENCE_FROM_DISK = 1
 
@@ -185,12 +187,12 @@ class BlockIndexEntry:
         if self._median_time < 0:
             branch = self._branch
             end = self.height - branch.start + 1
-            if end >= 11:
-                times = list(map(_time_of, branch.entries[end - 11 : end]))
+            if end >= MEDIAN_TIME_SPAN:
+                times = list(map(_time_of, branch.entries[end - MEDIAN_TIME_SPAN : end]))
             else:
                 times = []
                 entry: BlockIndexEntry | None = self
-                while entry is not None and len(times) < 11:
+                while entry is not None and len(times) < MEDIAN_TIME_SPAN:
                     times.append(entry.time)
                     entry = entry.prev
             times.sort()

@@ -14,13 +14,12 @@ from chain.consensus.constants import (
     BIP54_MAX_TX_SIGOPS,
     BIP54_PERIOD,
     BIP54_TIMEWARP_GRACE_S,
-    SEQUENCE_FINAL,
 )
 from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
 from chain.index import BlockIndexEntry
 from chain.params import NetworkParams
 from chain.primitives.coin import SCRIPT_OFFSET
-from chain.primitives.transaction import Transaction
+from chain.primitives.transaction import SEQUENCE_FINAL, Transaction
 from chain.script.script import p2sh_sigop_count, sigop_count
 
 

@@ -15,13 +15,12 @@ from chain.consensus import bip54
 from chain.consensus.constants import (
     BIP34_IMPLIES_BIP30_LIMIT,
     BIP54_MAX_TX_SIGOPS,
+    MAX_BASE_SIZE,
     MAX_BLOCK_SIGOPS_COST,
     MAX_BLOCK_WEIGHT,
-    MAX_MONEY,
     MAX_TIMEWARP_S,
     MIN_WITNESS_COMMITMENT_SIZE,
     WITNESS_COMMITMENT_HEADER,
-    WITNESS_SCALE_FACTOR,
 )
 from chain.consensus.deployments import block_script_flags
 from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
@@ -31,16 +30,15 @@ from chain.consensus.subsidy import block_subsidy
 from chain.consensus.tx import check_inputs, check_transaction, is_final, missing_inputs, sequence_locks_met
 from chain.index import BlockIndexEntry
 from chain.params import NetworkParams
+from chain.primitives.amount import MAX_MONEY
 from chain.primitives.block import Block, block_merkle_root, witness_merkle_root
 from chain.primitives.header import BlockHeader
-from chain.primitives.transaction import Transaction
+from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction
 from chain.primitives.types import BlockHash, hash_to_hex
 from chain.script.script import legacy_sigop_count, push_int, sigop_cost
 
 if TYPE_CHECKING:
     from chain.primitives.native.tables import BlockTables
-
-_MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
 
 
 def _mutated(reason: RejectReason, debug: str) -> ConsensusError:
@@ -141,7 +139,7 @@ def check_block(block: Block, params: NetworkParams, *, check_pow: bool = True, 
     if check_merkle:
         check_merkle_root(block)
     count = block.transaction_count
-    if not count or count > _MAX_BASE_SIZE or block.base_size > _MAX_BASE_SIZE:
+    if not count or count > MAX_BASE_SIZE or block.base_size > MAX_BASE_SIZE:
         raise ConsensusError(RejectReason.BAD_BLK_LENGTH, "size limits failed")
     if not block.coinbase.is_coinbase:
         raise ConsensusError(RejectReason.BAD_CB_MISSING, "first tx is not coinbase")

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from chain.primitives.amount import COIN, MAX_MONEY
+from chain.primitives.transaction import WITNESS_SCALE_FACTOR
 
-__all__ = ["COIN", "MAX_MONEY"]
-
-WITNESS_SCALE_FACTOR = 4  #: BIP141: a byte outside the witness weighs four
 MAX_BLOCK_WEIGHT = 4_000_000  #: BIP141
+MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR  #: bytes without witnesses, of a block or a transaction
 MAX_BLOCK_SERIALIZED_SIZE = 4_000_000  #: what a weight of 4,000,000 allows at most; bounds buffers, decides nothing
 MAX_BLOCK_SIGOPS_COST = 80_000  #: BIP141: a legacy or P2SH signature operation costs four, a witness one costs one
 COINBASE_MATURITY = 100  #: blocks before a coinbase output may be spent (Core consensus/consensus.h)
 MIN_COINBASE_SCRIPT_SIZE = 2
 MAX_COINBASE_SCRIPT_SIZE = 100
 
-LOCKTIME_THRESHOLD = 500_000_000  #: nLockTime below it is a height, from it on a time
-SEQUENCE_FINAL = 0xFFFFFFFF
-SEQUENCE_LOCKTIME_DISABLE_FLAG = 1 << 31  #: BIP68
-SEQUENCE_LOCKTIME_TYPE_FLAG = 1 << 22  #: BIP68: set, the lock counts 512-second units, else blocks
-SEQUENCE_LOCKTIME_MASK = 0x0000FFFF  #: BIP68
-SEQUENCE_LOCKTIME_GRANULARITY = 9  #: BIP68: time locks in units of 2**9 seconds
-
-MEDIAN_TIME_SPAN = 11  #: median time past is over this many blocks (BIP113)
 MAX_TIMEWARP_S = 600  #: BIP94: how far a period's first block may lie before the one before it
 
 WITNESS_COMMITMENT_HEADER = bytes.fromhex("6a24aa21a9ed")  #: BIP141: OP_RETURN, push of 36, commitment header

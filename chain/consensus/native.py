@@ -15,16 +15,13 @@ import numpy as np
 from chain.consensus.constants import (
     BIP54_MAX_TX_SIGOPS,
     COINBASE_MATURITY,
-    LOCKTIME_THRESHOLD,
+    MAX_BASE_SIZE,
     MAX_BLOCK_SIGOPS_COST,
-    MAX_BLOCK_WEIGHT,
     MAX_COINBASE_SCRIPT_SIZE,
-    MAX_MONEY,
     MIN_COINBASE_SCRIPT_SIZE,
-    SEQUENCE_FINAL,
-    WITNESS_SCALE_FACTOR,
 )
 from chain.crypto.compiled import BYTES, INT, INTS, TABLE, compiled, inner
+from chain.primitives.amount import MAX_MONEY
 from chain.primitives.native.layout import (
     COIN,
     FIRST_INPUT,
@@ -44,10 +41,10 @@ from chain.primitives.native.layout import (
     read_number,
 )
 from chain.primitives.native.tables import WITNESS_MARK, BlockTables
+from chain.primitives.transaction import LOCKTIME_THRESHOLD, SEQUENCE_FINAL, WITNESS_SCALE_FACTOR
 from chain.script.flags import ScriptFlags
 from chain.script.native.sigops import input_legacy_sigops, input_sigop_cost, legacy_sigops
 
-_MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
 _MANY_INPUTS = 200  #: above, comparing each with each takes longer than a set of Python
 
 
@@ -60,8 +57,8 @@ def _is_null(data: Any, at: Any) -> Any:
     return null
 
 
-@inner(BYTES, INTS)
-def _base_size(data: Any, row: Any) -> Any:
+@inner(INTS)
+def _base_size(row: Any) -> Any:
     size = row[OUTPUTS_END] - row[VERSION] + 4
     return size if row[OUTPUTS_END] == row[LOCKTIME] else size - WITNESS_MARK
 
@@ -114,7 +111,7 @@ def _examine(data: Any, transactions: Any, inputs: Any, unproven: Any) -> Any:
         if (
             row[VALUE_OUT] < 0
             or row[OUTPUT_NUMBER] == 0
-            or _base_size(data, row) > _MAX_BASE_SIZE
+            or _base_size(row) > MAX_BASE_SIZE
             or not _inputs_are_right(data, row, inputs)
             or (number > 0 and _is_null(data, inputs[row[FIRST_INPUT], PREVOUT]))
         ):

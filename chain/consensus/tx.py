@@ -9,26 +9,25 @@ from struct import Struct
 
 from chain.consensus.constants import (
     COINBASE_MATURITY,
-    LOCKTIME_THRESHOLD,
-    MAX_BLOCK_WEIGHT,
+    MAX_BASE_SIZE,
     MAX_COINBASE_SCRIPT_SIZE,
-    MAX_MONEY,
     MIN_COINBASE_SCRIPT_SIZE,
+)
+from chain.consensus.errors import ConsensusError, RejectReason
+from chain.index import BlockIndexEntry
+from chain.primitives.amount import MAX_MONEY, format_amount
+from chain.primitives.transaction import (
+    LOCKTIME_THRESHOLD,
     SEQUENCE_FINAL,
     SEQUENCE_LOCKTIME_DISABLE_FLAG,
     SEQUENCE_LOCKTIME_GRANULARITY,
     SEQUENCE_LOCKTIME_MASK,
     SEQUENCE_LOCKTIME_TYPE_FLAG,
-    WITNESS_SCALE_FACTOR,
+    Transaction,
 )
-from chain.consensus.errors import ConsensusError, RejectReason
-from chain.index import BlockIndexEntry
-from chain.primitives.amount import format_amount
-from chain.primitives.transaction import Transaction
 from chain.primitives.types import NULL_OUTPOINT
 
 _coin_head = Struct("<QI").unpack_from  # of a packed coin: value, height << 1 | coinbase
-_MAX_BASE_SIZE = MAX_BLOCK_WEIGHT // WITNESS_SCALE_FACTOR
 
 
 def check_transaction(tx: Transaction) -> None:
@@ -39,7 +38,7 @@ def check_transaction(tx: Transaction) -> None:
         raise ConsensusError(RejectReason.BAD_TXNS_VIN_EMPTY)
     if not values:
         raise ConsensusError(RejectReason.BAD_TXNS_VOUT_EMPTY)
-    if tx.base_size > _MAX_BASE_SIZE:
+    if tx.base_size > MAX_BASE_SIZE:
         raise ConsensusError(RejectReason.BAD_TXNS_OVERSIZE)
     if min(values) < 0 or sum(values) > MAX_MONEY:
         _refuse_values(values)

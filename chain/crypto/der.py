@@ -7,6 +7,7 @@ signatures pass.
 
 from __future__ import annotations
 
+#: of secp256k1's group
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 HALF_ORDER = ORDER // 2
 

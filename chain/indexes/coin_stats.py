@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from chain.connect import MAX_SCRIPT_SIZE, outputs_as_coins
+from chain.connect import outputs_as_coins
 from chain.consensus.subsidy import block_subsidy
 from chain.index import BlockIndexEntry
 from chain.indexes.base import Index, Undo
 from chain.primitives.block import Block
 from chain.primitives.coin import SCRIPT_OFFSET, coin_value
 from chain.primitives.errors import LocalFault
+from chain.script.script import is_unspendable
 from chain.utxo_stats import BOGO_BYTES, serialize_coin
 
 _RECORD: Final = struct.Struct("<32sQQ7Q16s16s")
-_OP_RETURN: Final = b"\x6a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class CoinStatsIndex(Index):
                     bip30 = subsidy
                     continue
                 amount = sum(tx.values)
-                lost = sum(v for v, s in zip(tx.values, tx.scripts, strict=True) if _unspendable(s))
+                lost = sum(v for v, s in zip(tx.values, tx.scripts, strict=True) if is_unspendable(s))
                 scripts += lost
                 if position:
                     new_outputs += amount - lost
@@ -175,10 +175,6 @@ def _measured(coins: Iterator[tuple[bytes, bytes]], measure: _Measure) -> Iterat
 def _spent(block: Block, undo: Undo) -> Iterator[tuple[bytes, bytes]]:
     for tx, coins in zip(block.transactions[1:], undo, strict=True):
         yield from zip(tx.prevouts, coins, strict=True)
-
-
-def _unspendable(script: bytes) -> bool:
-    return script[:1] == _OP_RETURN or len(script) > MAX_SCRIPT_SIZE
 
 
 def _key(entry: BlockIndexEntry) -> bytes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chain.consensus import bip54
-from chain.consensus.constants import SEQUENCE_LOCKTIME_DISABLE_FLAG
 from chain.consensus.errors import ConsensusError, input_debug
 from chain.consensus.tx import check_inputs, check_transaction, is_final, locks_met, sequence_locks
 from chain.index import BlockIndexEntry
@@ -31,7 +30,7 @@ from chain.mempool.policy import (
 )
 from chain.mempool.truc import single_truc_violation
 from chain.primitives.coin import coin_height, coin_is_coinbase
-from chain.primitives.transaction import Transaction
+from chain.primitives.transaction import SEQUENCE_LOCKTIME_DISABLE_FLAG, Transaction
 from chain.primitives.types import OutPoint, PackedCoin, Txid, hash_to_hex, split_outpoint
 from chain.script.flags import STANDARD_FLAGS
 from chain.script.script import sigop_cost

@@ -16,6 +16,8 @@ from chain.mempool.errors import PolicyError, TxResult
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import PackedCoin
 from chain.script.errors import ScriptError
+from chain.script.interpreter import ANNEX_TAG, TAPROOT_LEAF_MASK, TAPSCRIPT_LEAF_VERSION
+from chain.script.machine import MAX_ELEMENT_SIZE
 from chain.script.script import (
     TruncatedScript,
     is_p2sh,
@@ -50,13 +52,9 @@ DEFAULT_MAX_DATACARRIER_BYTES: Final = MAX_STANDARD_TX_WEIGHT // 4
 DEFAULT_MAX_MEMPOOL_BYTES: Final = 300_000_000
 DEFAULT_EXPIRY_S: Final = 336 * 3600
 
-_TAPROOT_LEAF_MASK: Final = 0xFE
-_TAPSCRIPT_LEAF: Final = 0xC0
-_ANNEX_TAG: Final = 0x50
 _P2A: Final = bytes.fromhex("51024e73")
 _OP_1NEGATE: Final = 0x4F
 _OP_RESERVED: Final = 0x50
-_MAX_ELEMENT_SIZE: Final = 520
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +249,7 @@ def push_values(script_sig: bytes) -> list[bytes] | None:
         for opcode, data in iterate(script_sig):
             if data is None:
                 data = b"\x81" if opcode == _OP_1NEGATE else bytes([opcode - _OP_RESERVED])
-            if len(data) > _MAX_ELEMENT_SIZE or opcode == _OP_RESERVED:
+            if len(data) > MAX_ELEMENT_SIZE or opcode == _OP_RESERVED:
                 return None
             values.append(data)
     except TruncatedScript:
@@ -262,7 +260,7 @@ def push_values(script_sig: bytes) -> list[bytes] | None:
 def _push_error(script_sig: bytes) -> ScriptError:
     """Why push_values has no answer."""
     for opcode, data in iterate(script_sig):
-        if data is not None and len(data) > _MAX_ELEMENT_SIZE:
+        if data is not None and len(data) > MAX_ELEMENT_SIZE:
             return ScriptError.PUSH_SIZE
         if opcode == _OP_RESERVED:
             return ScriptError.BAD_OPCODE
@@ -289,11 +287,11 @@ def _is_witness_standard(script: bytes, script_sig: bytes, witness: tuple[bytes,
             and all(len(item) <= MAX_STANDARD_P2WSH_STACK_ITEM_SIZE for item in witness[:-1])
         )
     if version == 1 and len(program) == 32 and not nested and len(witness) >= 2:
-        if witness[-1] and witness[-1][0] == _ANNEX_TAG:
+        if witness[-1] and witness[-1][0] == ANNEX_TAG:
             return False
         control_block = witness[-1]
         if not control_block:
             return False
-        if control_block[0] & _TAPROOT_LEAF_MASK == _TAPSCRIPT_LEAF:
+        if control_block[0] & TAPROOT_LEAF_MASK == TAPSCRIPT_LEAF_VERSION:
             return all(len(item) <= MAX_STANDARD_TAPSCRIPT_STACK_ITEM_SIZE for item in witness[:-2])
     return True

@@ -10,6 +10,8 @@ from __future__ import annotations
 from chain.primitives.types import Amount, Height, PackedCoin
 
 SCRIPT_OFFSET = 12
+#: bytes; a longer script fails (legacy and segwit v0), so that an output with one can never be spent and is no coin
+MAX_SCRIPT_SIZE = 10_000
 
 
 def pack_coin(value: int, script_pubkey: bytes, height: int, coinbase: bool) -> PackedCoin:

@@ -17,7 +17,12 @@ from chain.primitives.serialize import END_OF_DATA, read_compact_size_at, var_by
 from chain.primitives.types import NULL_OUTPOINT, Amount, OutPoint, Txid, Wtxid
 
 WITNESS_SCALE_FACTOR = 4  #: BIP141: a non-witness byte weighs four
-SEQUENCE_FINAL = 0xFFFFFFFF
+LOCKTIME_THRESHOLD = 500_000_000  #: nLockTime below it is a height, from it on a time
+SEQUENCE_FINAL = 0xFFFFFFFF  #: an input that does not ask for nLockTime to be kept
+SEQUENCE_LOCKTIME_DISABLE_FLAG = 1 << 31  #: BIP68: no relative lock
+SEQUENCE_LOCKTIME_TYPE_FLAG = 1 << 22  #: BIP68: set, the lock counts 512-second units, else blocks
+SEQUENCE_LOCKTIME_MASK = 0x0000FFFF  #: BIP68
+SEQUENCE_LOCKTIME_GRANULARITY = 9  #: BIP68: time locks in units of 2**9 seconds
 
 _NO_WITNESS: tuple[bytes, ...] = ()
 _FIELDS = frozenset(("locktime", "prevouts", "script_sigs", "scripts", "sequences", "values", "version", "witnesses"))

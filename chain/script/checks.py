@@ -12,18 +12,20 @@ from typing import TypeVar
 from chain.crypto.batch import SignatureBatch
 from chain.crypto.secp256k1 import verify_ecdsa, verify_schnorr
 from chain.primitives.coin import SCRIPT_OFFSET
-from chain.primitives.transaction import SEQUENCE_FINAL, Transaction
+from chain.primitives.transaction import (
+    LOCKTIME_THRESHOLD,
+    SEQUENCE_FINAL,
+    SEQUENCE_LOCKTIME_DISABLE_FLAG,
+    SEQUENCE_LOCKTIME_MASK,
+    SEQUENCE_LOCKTIME_TYPE_FLAG,
+    Transaction,
+)
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 from chain.script.interpreter import verify_script
 from chain.script.machine import SigVersion, TaprootContext
 from chain.script.sighash import TxData, legacy_sighash, segwit_v0_sighash, taproot_sighash
 from chain.script.signatures import has_pubkey_size
-
-LOCKTIME_THRESHOLD = 500_000_000  #: below it a lock time is a height, from it on a UNIX time
-SEQUENCE_LOCKTIME_DISABLE = 1 << 31  #: BIP68
-SEQUENCE_LOCKTIME_IS_TIME = 1 << 22  #: BIP68: units of 512 s instead of blocks
-SEQUENCE_LOCKTIME_MASK = 0xFFFF
 
 _BASE = int(SigVersion.BASE)
 Tag = TypeVar("Tag")
@@ -103,9 +105,9 @@ class TransactionChecker:
     def check_sequence(self, sequence: int) -> bool:
         tx = self._txdata.tx
         own = tx.sequences[self._index]
-        if tx.version < 2 or own & SEQUENCE_LOCKTIME_DISABLE:
+        if tx.version < 2 or own & SEQUENCE_LOCKTIME_DISABLE_FLAG:
             return False
-        if (own ^ sequence) & SEQUENCE_LOCKTIME_IS_TIME:
+        if (own ^ sequence) & SEQUENCE_LOCKTIME_TYPE_FLAG:
             return False
         return sequence & SEQUENCE_LOCKTIME_MASK <= own & SEQUENCE_LOCKTIME_MASK
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from chain.crypto.secp256k1 import check_tap_tweak
+from chain.primitives.coin import MAX_SCRIPT_SIZE
 from chain.primitives.serialize import var_bytes, write_compact_size
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 from chain.script.machine import (
     MAX_ELEMENT_SIZE,
     MAX_OPS_PER_SCRIPT,
-    MAX_SCRIPT_SIZE,
     MAX_STACK_SIZE,
     Machine,
     ScriptFailure,
@@ -39,7 +39,7 @@ from chain.script.script import (
 )
 from chain.script.sighash import NO_CODESEPARATOR, hash_annex
 
-ANNEX_TAG = 0x50
+ANNEX_TAG = 0x50  #: BIP341: first byte of a last witness element that is an annex
 TAPROOT_LEAF_MASK = 0xFE
 TAPSCRIPT_LEAF_VERSION = 0xC0
 CONTROL_BASE_SIZE, CONTROL_NODE_SIZE, CONTROL_MAX_NODES = 33, 32, 128
@@ -239,7 +239,7 @@ def _verify_taproot(witness: Sequence[bytes], program: bytes, flags: int, checke
         return ScriptError.WITNESS_PROGRAM_WITNESS_EMPTY
     context = TaprootContext()
     stack = list(witness)
-    if len(stack) >= 2 and stack[-1][:1] == b"\x50":
+    if len(stack) >= 2 and stack[-1] and stack[-1][0] == ANNEX_TAG:
         context.annex_hash = hash_annex(stack.pop())
     if len(stack) == 1:
         return checker.check_schnorr(stack[0], program, context)

@@ -12,11 +12,9 @@ from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 from chain.script.sighash import NO_CODESEPARATOR
 
-MAX_SCRIPT_SIZE = 10_000  #: bytes; legacy and segwit v0
 MAX_ELEMENT_SIZE = 520  #: bytes of one stack element
 MAX_OPS_PER_SCRIPT = 201  #: non-push operations; legacy and segwit v0
 MAX_STACK_SIZE = 1_000  #: elements, both stacks together
-MAX_PUBKEYS_PER_MULTISIG = 20
 VALIDATION_WEIGHT_PER_SIGOP = 50  #: BIP342: what a signature check costs of the budget, in weight units
 
 _MINIMALDATA = int(ScriptFlags.MINIMALDATA)

@@ -14,7 +14,6 @@ from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 from chain.script.machine import (
     MAX_OPS_PER_SCRIPT,
-    MAX_PUBKEYS_PER_MULTISIG,
     VALIDATION_WEIGHT_PER_SIGOP,
     Machine,
     ScriptFailure,
@@ -22,6 +21,7 @@ from chain.script.machine import (
 )
 from chain.script.numbers import FALSE, MAX_NUMBER_SIZE, TRUE, decode_number, encode_number, is_minimal_number, is_true
 from chain.script.opcodes import UPGRADABLE_NOPS, Opcode
+from chain.script.script import MAX_PUBKEYS_PER_MULTISIG
 from chain.script.sighash import find_and_delete
 from chain.script.signatures import check_pubkey_encoding, check_signature_encoding
 

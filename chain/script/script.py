@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chain.primitives.coin import SCRIPT_OFFSET
+from chain.primitives.coin import MAX_SCRIPT_SIZE, SCRIPT_OFFSET
 from chain.primitives.errors import DecodeError
 from chain.primitives.transaction import WITNESS_SCALE_FACTOR, Transaction
 from chain.script.flags import ScriptFlags
@@ -145,7 +145,7 @@ def is_unspendable(script: bytes) -> bool:
     """Whether no input can ever spend it, so that it stays out of the coin set: OP_RETURN first, or longer than 10,000
     bytes.
     """
-    return script[:1] == b"\x6a" or len(script) > 10_000
+    return script[:1] == b"\x6a" or len(script) > MAX_SCRIPT_SIZE
 
 
 def last_push(script: bytes) -> bytes | None:

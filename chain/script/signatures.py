@@ -5,12 +5,9 @@ Mirrors CheckSignatureEncoding and CheckPubKeyEncoding in Bitcoin Core's ``scrip
 
 from __future__ import annotations
 
-from chain.crypto.der import is_strict_der
+from chain.crypto.der import HALF_ORDER, ORDER, is_strict_der
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
-
-GROUP_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-HALF_ORDER = GROUP_ORDER >> 1
 
 _STRICTENC, _LOW_S = int(ScriptFlags.STRICTENC), int(ScriptFlags.LOW_S)
 _ANY_DER = int(ScriptFlags.DERSIG | ScriptFlags.LOW_S | ScriptFlags.STRICTENC)
@@ -32,7 +29,7 @@ def is_low_s(sig: bytes) -> bool:
     s = int.from_bytes(sig[s_at : s_at + sig[s_at - 1]], "big")
     if s <= HALF_ORDER:
         return True
-    return s >= GROUP_ORDER or int.from_bytes(sig[4 : 4 + sig[3]], "big") >= GROUP_ORDER
+    return s >= ORDER or int.from_bytes(sig[4 : 4 + sig[3]], "big") >= ORDER
 
 
 def is_defined_hashtype(sig: bytes) -> bool:

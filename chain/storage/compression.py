@@ -8,9 +8,9 @@ templates shrink to a type byte and 20 or 32 bytes.
 
 from __future__ import annotations
 
+from chain.primitives.coin import MAX_SCRIPT_SIZE
 from chain.primitives.errors import DecodeError
 
-MAX_SCRIPT_SIZE = 10_000  #: a longer script is unspendable; Core reads it back as a lone OP_RETURN
 SPECIAL_SCRIPTS = 6  #: script types 0 to 5 are templates; n >= 6 means a plain script of n - 6 bytes
 
 _P = 2**256 - 2**32 - 977  # the field of secp256k1

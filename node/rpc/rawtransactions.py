@@ -28,7 +28,6 @@ _CATEGORY = "Rawtransactions"
 MAX_SEQUENCE = 0xFFFFFFFF
 SEQUENCE_NONFINAL = 0xFFFFFFFE
 SEQUENCE_RBF = 0xFFFFFFFD
-LOCKTIME_THRESHOLD = 500_000_000
 MAX_OUTPUTS_PROBED = 1000  #: when looking for an unspent output of a transaction whose block is not known
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chain.crypto import secp256k1
+from chain.crypto.der import ORDER
 from chain.crypto.hashes import hash160, sha256
 from chain.primitives.coin import pack_coin
 from chain.primitives.transaction import Transaction, TxIn, TxOut
@@ -15,7 +16,6 @@ from chain.script import standard
 from chain.script.interpreter import tapbranch_hash, tapleaf_hash, taptweak_hash
 from chain.script.script import TruncatedScript, iterate, push_data, push_int
 from chain.script.sighash import TxData, hash_annex, legacy_sighash, segwit_v0_sighash, taproot_sighash
-from chain.script.signatures import GROUP_ORDER
 
 HASH_TYPES = (1, 1, 1, 1, 1, 2, 3, 0x81, 0x82, 0x83)
 ODD_HASH_TYPES = (0, 4, 0x41, 0x61, 0x80, 0x84, 0xFF)
@@ -57,7 +57,7 @@ class SpendGenerator:
     # keys and signatures
 
     def secret(self) -> bytes:
-        return self.rng.randrange(1, GROUP_ORDER).to_bytes(32, "big")
+        return self.rng.randrange(1, ORDER).to_bytes(32, "big")
 
     def hash_type(self) -> int:
         return self.rng.choice(ODD_HASH_TYPES if self.rng.random() < 0.05 else HASH_TYPES)
@@ -379,7 +379,7 @@ def high_s(signature: bytes) -> bytes:
     """The same DER signature with S replaced by its negative: valid, but not under LOW_S."""
     r_size = signature[3]
     s = int.from_bytes(signature[6 + r_size :], "big")
-    negated = (GROUP_ORDER - s).to_bytes(33, "big").lstrip(b"\0")
+    negated = (ORDER - s).to_bytes(33, "big").lstrip(b"\0")
     if negated[0] & 0x80:
         negated = b"\0" + negated
     body = signature[2 : 4 + r_size] + bytes((2, len(negated))) + negated

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from chain.crypto.compiled import BYTES, INT, INTS, TABLE, compiled, copy
-from chain.primitives.coin import SCRIPT_OFFSET
+from chain.primitives.coin import MAX_SCRIPT_SIZE, SCRIPT_OFFSET
 from chain.primitives.native.layout import OUTPUT_NUMBER, OUTPUTS, read_compact_size
 from chain.primitives.native.tables import BlockTables
 from chain.primitives.types import OutPoint, PackedCoin
 
-MAX_SCRIPT_SIZE = 10_000
 _OP_RETURN = 0x6A
 _MIN_OUTPUT = 9  #: bytes
 

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from chain.crypto.der import ORDER
 from chain.crypto.secp256k1 import sign_ecdsa
 from chain.script.errors import ScriptError
 from chain.script.flags import ScriptFlags
 from chain.script.signatures import (
-    GROUP_ORDER,
     HALF_ORDER,
     check_pubkey_encoding,
     check_signature_encoding,
@@ -61,11 +61,11 @@ def test_strict_der(rng: random.Random) -> None:
 def test_low_s() -> None:
     assert is_low_s(der(1, HALF_ORDER))
     assert not is_low_s(der(1, HALF_ORDER + 1))
-    assert not is_low_s(der(1, GROUP_ORDER - 1))
+    assert not is_low_s(der(1, ORDER - 1))
     # Out of the group: Core's parser makes zeros of the whole signature, and zero is low.
-    assert is_low_s(der(1, GROUP_ORDER))
-    assert is_low_s(der(GROUP_ORDER, GROUP_ORDER - 1))
-    assert not is_low_s(der(GROUP_ORDER - 1, GROUP_ORDER - 1))
+    assert is_low_s(der(1, ORDER))
+    assert is_low_s(der(ORDER, ORDER - 1))
+    assert not is_low_s(der(ORDER - 1, ORDER - 1))
 
 
 def test_what_each_flag_demands(rng: random.Random) -> None:
