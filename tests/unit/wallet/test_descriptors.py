@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from chain.params import network
 from chain.script.addresses import encode_address
+from chain.script.descriptor_checksum import INPUT_CHARSET
 from wallet.descriptors import DescriptorError, add_checksum, descriptor_checksum, parse_descriptor, parse_multipath
-from wallet.descriptors.checksum import INPUT_CHARSET, strip_checksum
+from wallet.descriptors.checksum import strip_checksum
 from wallet.keys import ExtendedPrivateKey
 from wallet.mnemonic import seed_from_mnemonic
 from wallet.wallet import account_descriptors
