@@ -45,11 +45,12 @@ ANSWER_TIMEOUT_S = 30.0  #: for any call; a pool that is silent for longer has l
 #: A share worth less than this many hashes costs both sides more than it tells; a pool that asks for easier ones gets
 #: only those that are this hard.
 EASIEST_SHARE_TARGET = (1 << 256 >> 20) - 1
-_MAX_COMPLAINTS = 20  # per connection: whoever sends more nonsense is no pool
-_FLOOD_MESSAGES = 2000  # unasked messages in _FLOOD_WINDOW_S; pools send a few a minute
-_FLOOD_WINDOW_S = 10.0
-_JOBS_KEPT = 64
-_SHARES_KEPT = 100_000
+# of both versions
+MAX_COMPLAINTS = 20  #: per connection: whoever sends more nonsense is no pool
+FLOOD_MESSAGES = 2000  #: unasked messages in FLOOD_WINDOW_S; pools send a few a minute
+FLOOD_WINDOW_S = 10.0
+JOBS_KEPT = 64
+SHARES_KEPT = 100_000
 _MAX_RECONNECT_WAIT_S = 600.0
 
 
@@ -274,7 +275,7 @@ class StratumClient:
         share = (notify.job_id, extranonce2, time, nonce, version & 0xFFFFFFFF)
         if share in self._submitted:
             return Unsent.DUPLICATE
-        if len(self._submitted) >= _SHARES_KEPT:
+        if len(self._submitted) >= SHARES_KEPT:
             self._submitted.clear()
         self._submitted.add(share)
         params = [self._options.user, notify.job_id, extranonce2.hex(), f"{time:08x}", f"{nonce:08x}"]
@@ -298,7 +299,7 @@ class StratumClient:
             return
         now = self._clock()
         self._unasked.append(now)
-        if len(self._unasked) > _FLOOD_MESSAGES and now - self._unasked.popleft() < _FLOOD_WINDOW_S:
+        if len(self._unasked) > FLOOD_MESSAGES and now - self._unasked.popleft() < FLOOD_WINDOW_S:
             self._close("floods us with messages")
             return
         handler = self._handlers.get(message.method)
@@ -385,7 +386,7 @@ class StratumClient:
         if clean:
             self._jobs.clear()
             self._submitted.clear()
-        elif len(self._jobs) >= _JOBS_KEPT:
+        elif len(self._jobs) >= JOBS_KEPT:
             del self._jobs[next(iter(self._jobs))]
         self._jobs.pop(notify.job_id, None)  # a number used again moves to the end
         self._jobs[notify.job_id] = work
@@ -456,7 +457,7 @@ class StratumClient:
     def _complain(self, trouble: Trouble, text: str) -> None:
         self._complaints += 1
         self._events.append(Complaint(trouble, text))
-        if self._complaints > _MAX_COMPLAINTS:
+        if self._complaints > MAX_COMPLAINTS:
             self._close(f"sends too much nonsense; the last: {text}")
 
     def _closed(self) -> bool:

@@ -20,6 +20,11 @@ from miner.work.job import Job
 from miner.work.stratum.address import PoolAddress
 from miner.work.stratum.client import (
     ANSWER_TIMEOUT_S,
+    FLOOD_MESSAGES,
+    FLOOD_WINDOW_S,
+    JOBS_KEPT,
+    MAX_COMPLAINTS,
+    SHARES_KEPT,
     Authorized,
     ClientOptions,
     Closed,
@@ -47,11 +52,6 @@ _FIRST_UPDATE_S = 10.0  # when there is a measured rate to tell of
 _UPDATE_S = 60.0  # the pool is told of our hash rate at most this often,
 _UPDATE_CHANGE = 1.2  # and only when it has changed by more than this
 _FIRST_RATE = 1e7  # said before anything is known: about one processor core
-_MAX_COMPLAINTS = 20
-_FLOOD_MESSAGES = 2000
-_FLOOD_WINDOW_S = 10.0
-_JOBS_KEPT = 64
-_SHARES_KEPT = 100_000
 _MAX_TARGET = (1 << 256) - 1
 _UNKNOWN_USER = "unknown-user"
 _CODES = {
@@ -219,7 +219,7 @@ class StratumV2Client:
         share = (job, extranonce2, time, nonce, version & 0xFFFFFFFF)
         if share in self._submitted:
             return Unsent.DUPLICATE
-        if len(self._submitted) >= _SHARES_KEPT:
+        if len(self._submitted) >= SHARES_KEPT:
             self._submitted.clear()
         self._submitted.add(share)
         self._sequence += 1
@@ -311,7 +311,7 @@ class StratumV2Client:
             return
         now = self._clock()
         self._unasked.append(now)
-        if len(self._unasked) > _FLOOD_MESSAGES and now - self._unasked.popleft() < _FLOOD_WINDOW_S:
+        if len(self._unasked) > FLOOD_MESSAGES and now - self._unasked.popleft() < FLOOD_WINDOW_S:
             self._close("floods us with messages")
             return
         if frame.extension:
@@ -385,7 +385,7 @@ class StratumV2Client:
         try:
             work = self._work_of(message)
             if message.min_ntime is None:
-                while len(self._future) >= _JOBS_KEPT:
+                while len(self._future) >= JOBS_KEPT:
                     del self._future[next(iter(self._future))]
                 self._future[message.job] = work
                 return
@@ -447,7 +447,7 @@ class StratumV2Client:
 
     def _mine(self, work: ChannelWork, *, clean: bool) -> None:
         self._jobs.pop(work.body.job, None)
-        while len(self._jobs) >= _JOBS_KEPT:
+        while len(self._jobs) >= JOBS_KEPT:
             del self._jobs[next(iter(self._jobs))]
         self._jobs[work.body.job] = work
         self._events.append(NewWork(work, clean))
@@ -464,7 +464,7 @@ class StratumV2Client:
     def _complain(self, trouble: Trouble, text: str) -> None:
         self._complaints += 1
         self._events.append(Complaint(trouble, text))
-        if self._complaints > _MAX_COMPLAINTS:
+        if self._complaints > MAX_COMPLAINTS:
             self._close(f"sends too much nonsense; the last: {text}")
 
     def _close(self, reason: str, refused: bool = False) -> None:
