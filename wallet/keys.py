@@ -158,14 +158,6 @@ def extended_key_from_text(text: str, prefixes: AddressPrefixes) -> ExtendedKey:
     raise ExtendedKeyError(f"the extended key '{text[:8]}…' is of another network")
 
 
-def parse_path(text: str) -> tuple[int, ...]:
-    """Indices of a path like m/84h/0h/0h/0/5 (m/ optional; h, H or ' marks a hardened step)."""
-    body = text.removeprefix("m").removeprefix("/") if text.startswith("m") else text
-    if not body:
-        return ()
-    return tuple(parse_step(step) for step in body.split("/"))
-
-
 def parse_step(step: str, markers: str = "'hH") -> int:
     """One path step: '84h' is 84 + HARDENED."""
     match = _STEP.fullmatch(step)

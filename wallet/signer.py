@@ -74,20 +74,6 @@ class MasterKeySource:
         return child.secret if found == pubkey else None
 
 
-class SecretsSource:
-    """Secrets given one by one."""
-
-    def __init__(self, keys: Iterable[tuple[bytes, bool]]) -> None:
-        """`keys`: (32-byte secret, whether its public key is compressed)."""
-        self._secrets: dict[bytes, bytes] = {}
-        for secret, compressed in keys:
-            self._secrets[pubkey_from_secret(secret, compressed)] = secret
-            self._secrets[xonly_from_secret(secret)] = secret
-
-    def secret_for(self, pubkey: bytes, fingerprint: bytes, path: tuple[int, ...]) -> bytes | None:
-        return self._secrets.get(pubkey)
-
-
 def sign_psbt(psbt: Psbt, keys: KeySource, *, trust_amounts: bool = False) -> int:
     """Add the signatures that `keys` can make; the number of inputs that got one.
 

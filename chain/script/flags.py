@@ -65,15 +65,3 @@ STANDARD_FLAGS = (
     | ScriptFlags.DISCOURAGE_OP_SUCCESS
     | ScriptFlags.DISCOURAGE_UPGRADABLE_PUBKEYTYPE
 )
-
-ALL_FLAGS = ~ScriptFlags.NONE
-
-
-def flags_from_names(names: str) -> ScriptFlags:
-    """Parse "P2SH,WITNESS" (the notation of Core's test data; "" and "NONE" are no flags). KeyError names an unknown
-    flag.
-    """
-    flags = ScriptFlags.NONE
-    for name in filter(None, names.split(",")):
-        flags |= ScriptFlags[name]
-    return flags

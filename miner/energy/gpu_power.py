@@ -53,9 +53,6 @@ class NvmlMeter:
             return None
 
 
-GpuMeter = HwmonMeter | NvmlMeter
-
-
 def hwmon_meters(root: Path = DRM) -> dict[str, HwmonMeter]:
     """The AMD cards' meters by PCI address."""
     meters: dict[str, HwmonMeter] = {}

@@ -8,11 +8,12 @@ from typing import Any
 from chain.consensus.errors import ConsensusError
 from chain.mempool.entries import MempoolEntry
 from chain.mempool.errors import MissingInputs, TransactionRefused
-from chain.mempool.packages import PackageTx
+from chain.mempool.packages import MAX_PACKAGE_COUNT, PackageTx
 from chain.mempool.rbf import signals_rbf
 from chain.primitives.errors import LocalFault
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, hash_to_hex
+from chain.script.machine import MAX_ELEMENT_SIZE
 from chain.script.opcodes import Opcode
 from chain.script.script import is_unspendable, iterate
 from node.rpc.context import RpcContext
@@ -23,9 +24,7 @@ from node.rpc.values import decode_transaction, parse_hash, parse_txid
 
 _CATEGORY = "Blockchain"
 DEFAULT_MAX_FEE_RATE = 10_000_000  #: satoshi per kvB: 0.10 coins, Core's guard against a mistyped fee
-MAX_PACKAGE_COUNT = 25
 MEMPOOL_FILE = "mempool.dat"
-MAX_PUSH_BYTES = 520
 
 
 def mempool_path(context: RpcContext) -> Path:
@@ -255,7 +254,9 @@ def check_burn(tx: Transaction, limit: int) -> None:
 def _has_valid_ops(script: bytes) -> bool:
     """Core's HasValidOps: it parses, every opcode exists and no push exceeds 520 bytes."""
     try:
-        return all(opcode <= Opcode.OP_NOP10 and len(data or b"") <= MAX_PUSH_BYTES for opcode, data in iterate(script))
+        return all(
+            opcode <= Opcode.OP_NOP10 and len(data or b"") <= MAX_ELEMENT_SIZE for opcode, data in iterate(script)
+        )
     except ValueError:
         return False
 

@@ -13,18 +13,27 @@ from chain.primitives.coin import pack_coin
 from chain.primitives.serialize import Reader
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import NULL_OUTPOINT, Amount, PackedCoin
-from chain.script.flags import ScriptFlags, flags_from_names
+from chain.script.flags import ScriptFlags
 from chain.script.interpreter import tapleaf_hash, taptweak_hash
 from chain.script.opcodes import Opcode
 from chain.script.script import push_data, push_int
 
-ALL_FLAGS = ScriptFlags((1 << 21) - 1)
+ALL_FLAGS = ~ScriptFlags.NONE
 
 #: BIP341's point with unknown discrete logarithm: the internal key of an output that only scripts can spend.
 NUMS_KEY = bytes.fromhex("50929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0")
 
 _NUMBERS = {"0", "1NEGATE", *map(str, range(1, 17))}
 _WORDS = {op.name[3:]: bytes((op,)) for op in Opcode if op.name[3:] not in _NUMBERS}
+
+
+def flags_from_names(names: str) -> ScriptFlags:
+    """Flags as Core's test data write them: "P2SH,WITNESS"; "" and "NONE" are no flags. KeyError names an unknown
+    flag."""
+    flags = ScriptFlags.NONE
+    for name in filter(None, names.split(",")):
+        flags |= ScriptFlags[name]
+    return flags
 
 
 def assemble(text: str) -> bytes:

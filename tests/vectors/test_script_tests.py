@@ -14,10 +14,18 @@ from chain.primitives.transaction import Transaction
 from chain.primitives.types import OutPoint, hash_from_hex, make_outpoint
 from chain.script.checks import verify_input
 from chain.script.errors import ScriptError
-from chain.script.flags import ScriptFlags, flags_from_names
+from chain.script.flags import ScriptFlags
 from chain.script.sighash import TxData, legacy_sighash
 from chain.script.spends import SpendBatch
-from tests.support.scripts import ALL_FLAGS, assemble, fill_flags, script_case, single_flags, trim_flags
+from tests.support.scripts import (
+    ALL_FLAGS,
+    assemble,
+    fill_flags,
+    flags_from_names,
+    script_case,
+    single_flags,
+    trim_flags,
+)
 
 
 def _rows(path: Path) -> list[Any]:

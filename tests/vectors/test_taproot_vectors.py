@@ -18,12 +18,12 @@ from chain.primitives.transaction import Transaction, TxIn
 from chain.script.addresses import decode_address, encode_address
 from chain.script.checks import defer_input, verify_input
 from chain.script.errors import ScriptError
-from chain.script.flags import MANDATORY_FLAGS, ScriptFlags, flags_from_names
+from chain.script.flags import MANDATORY_FLAGS, ScriptFlags
 from chain.script.interpreter import tapbranch_hash, tapleaf_hash, taptweak_hash
 from chain.script.sighash import TxData, taproot_sighash
 from chain.script.spends import SpendBatch, prover
 from chain.script.standard import p2tr
-from tests.support.scripts import single_flags, trim_flags
+from tests.support.scripts import flags_from_names, single_flags, trim_flags
 
 #: Every set of consensus flags that makes sense: WITNESS needs P2SH, TAPROOT needs WITNESS.
 CONSENSUS_FLAG_SETS = sorted(

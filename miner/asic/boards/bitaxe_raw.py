@@ -37,7 +37,6 @@ class I2cCommand(IntEnum):
 
 _LED_SET = 0x10
 ADC_VDD = 0x50
-ADC_VIN = 0x51
 
 ERROR_TEXTS = {0x10: "timeout", 0x11: "invalid command", 0x12: "buffer overflow or denied", 0x13: "fault"}
 

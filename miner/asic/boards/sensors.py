@@ -3,22 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from miner.asic.boards.i2c import Conversation, I2cError, Transfer
-
-
-class FanController(Protocol):
-    """What turns the fan; some also have the thermometer."""
-
-    def start(self) -> Conversation[None]:
-        """Check that it is there, configure it. I2cError."""
-
-    def set_fan(self, percent: float) -> Conversation[None]:
-        """Fan speed, 0 to 100."""
-
-    def fan_rpm(self) -> Conversation[int]:
-        """What the tachometer says; 0: it stands still, or has no tachometer."""
 
 
 def emc2101_temperature(high: int, low: int) -> float | None:
@@ -85,11 +71,6 @@ class Emc2101:
         high = yield self._read(0x01)
         low = yield self._read(0x10)
         return emc2101_temperature(high[0], low[0])
-
-    def own_temperature(self) -> Conversation[float]:
-        """Of the controller, that is of the board."""
-        data = yield self._read(0x00)
-        return float(data[0] - 256 if data[0] & 0x80 else data[0])
 
     def _read(self, register: int) -> Transfer:
         return Transfer(self.address, bytes((register,)), 1)

@@ -42,14 +42,6 @@ class Kind(IntEnum):
     SET_GROUP_CHANNEL = 0x25
 
 
-class SetupFlags(IntFlag):
-    """What a client insists on (§5.3.1)."""
-
-    REQUIRES_STANDARD_JOBS = 1
-    REQUIRES_WORK_SELECTION = 2
-    REQUIRES_VERSION_ROLLING = 4
-
-
 class ServerFlags(IntFlag):
     """What a server insists on (§5.3.1)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chain.crypto.secp256k1 import pubkey_from_secret, xonly_from_secret
 from chain.params import network
 from chain.primitives.amount import parse_amount
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import hash_from_hex, make_outpoint
 from chain.script.addresses import decode_address, decode_wif
 from wallet.psbt import Psbt, PsbtError, combine
-from wallet.signer import SecretsSource, SigningError, finalize_psbt, sign_psbt, verify_signed
+from wallet.signer import SigningError, finalize_psbt, sign_psbt, verify_signed
 
 REGTEST = network("regtest").addresses
 
@@ -25,6 +27,20 @@ REGTEST = network("regtest").addresses
 class _Cases(dict[str, Any]):
     def __repr__(self) -> str:
         return "rpc_psbt.json"
+
+
+class SecretsSource:
+    """A KeySource of secrets given one by one, as BIP174's vectors do."""
+
+    def __init__(self, keys: Iterable[tuple[bytes, bool]]) -> None:
+        """`keys`: (32-byte secret, whether its public key is compressed)."""
+        self._secrets: dict[bytes, bytes] = {}
+        for secret, compressed in keys:
+            self._secrets[pubkey_from_secret(secret, compressed)] = secret
+            self._secrets[xonly_from_secret(secret)] = secret
+
+    def secret_for(self, pubkey: bytes, fingerprint: bytes, path: tuple[int, ...]) -> bytes | None:
+        return self._secrets.get(pubkey)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from chain.primitives.errors import UserError
 from miner.asic.bm13xx.models.bm1362 import BM1362
 from miner.asic.bm13xx.models.bm1366 import BM1366
 from miner.asic.bm13xx.models.bm1368 import BM1368
@@ -13,11 +12,3 @@ from miner.asic.bm13xx.models.model import ChipModel
 
 MODELS: dict[str, ChipModel] = {model.name: model for model in (BM1397, BM1362, BM1366, BM1368, BM1370, BM1373)}
 BY_CHIP_ID: dict[int, ChipModel] = {chip_id: model for model in MODELS.values() for chip_id in model.chip_ids}
-
-
-def model_named(name: str) -> ChipModel:
-    """The model of that name, in any case; UserError listing the names."""
-    model = MODELS.get(name.lower())
-    if model is None:
-        raise UserError(f"no chip is called {name!r}; known are {', '.join(MODELS)}")
-    return model

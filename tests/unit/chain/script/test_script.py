@@ -13,7 +13,7 @@ from chain.primitives.coin import pack_coin
 from chain.primitives.transaction import Transaction, TxIn, TxOut
 from chain.primitives.types import NULL_OUTPOINT, Amount, OutPoint
 from chain.script import standard
-from chain.script.flags import MANDATORY_FLAGS, STANDARD_FLAGS, ScriptFlags, flags_from_names
+from chain.script.flags import MANDATORY_FLAGS, STANDARD_FLAGS, ScriptFlags
 from chain.script.numbers import decode_number, encode_number, is_minimal_number, is_true
 from chain.script.opcodes import OP_SUCCESS, OPCODE_NAMES, Opcode, small_int_opcode
 from chain.script.operations import HANDLERS
@@ -34,7 +34,7 @@ from chain.script.script import (
     witness_program,
     witness_sigop_count,
 )
-from tests.support.scripts import assemble
+from tests.support.scripts import assemble, flags_from_names
 
 KEY = bytes.fromhex("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")
 

@@ -9,9 +9,10 @@ import pytest
 
 from chain.primitives.errors import UserError
 from miner.asic import self_test
-from miner.asic.bm13xx.models import MODELS, model_named
+from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.work import split_versions
 from miner.asic.boards.power import BoardFault
+from miner.asic.chips import chip_named
 from miner.asic.device import asic_devices, choose_ticket, versions_for
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
 from miner.asic.transport import PortError, identify, with_path
@@ -100,7 +101,7 @@ def test_a_port_that_is_not_there_is_named_once() -> None:
 
 def test_unknown_names_and_clocks_are_refused_with_a_hint(rng: random.Random) -> None:
     with pytest.raises(UserError, match="known are bm1397, bm1362"):
-        model_named("bm9999")
+        chip_named("bm9999")
     with pytest.raises(UserError, match="bm1370 runs at 50 to 625 MHz, not at 900"):
         asic_devices(["/dev/nothing"], "bm1370", 900)
     assert [device.name for device in asic_devices(["/dev/a", "/dev/b"])] == ["asic0", "asic1"]

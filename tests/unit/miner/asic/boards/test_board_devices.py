@@ -123,7 +123,6 @@ def test_emc2101_driver() -> None:
     assert device.registers[0x4C] == 0x2C
     emulated.set_emc2101(device, 61.375, 40.0, 3000)
     assert bus.talk(driver.temperature()) == 61.375
-    assert bus.talk(driver.own_temperature()) == 40
     assert bus.talk(driver.fan_rpm()) == 3000
     emulated.set_emc2101(device, None, 40.0, 0)
     assert bus.talk(driver.temperature()) is None
