@@ -11,9 +11,10 @@ from typing import NoReturn
 
 from chain.primitives.errors import LocalFault, UserError
 from node.bitcoin_conf import Arguments, load, parse_command_line
-from node.config import OPTIONS, VERSION
+from node.config import OPTIONS
+from p2p.config import CLIENT_VERSION
 
-_BANNER = f"Pickaxe daemon version v{VERSION} bitcoind"
+_BANNER = f"Pickaxe daemon version v{CLIENT_VERSION} bitcoind"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

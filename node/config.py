@@ -14,13 +14,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from chain.consensus.constants import MAX_BLOCK_WEIGHT
 from chain.primitives.errors import UserError
 
-MAX_BLOCK_WEIGHT: Final = 4_000_000
 MINIMUM_RESERVED_WEIGHT: Final = 2_000
-MAX_SUBVERSION_LENGTH: Final = 256
-USER_AGENT_NAME: Final = "Pickaxe"
-VERSION: Final = "0.1.0"
 CONFIG_FILE: Final = "pickaxe.toml"
 
 
@@ -337,15 +334,7 @@ def _check(config: NodeConfig) -> None:
             f"Specified -blockreservedweight ({config.block_reserved_weight}) is lower than minimum safety value of"
             f" ({MINIMUM_RESERVED_WEIGHT})"
         )
-    for comment in config.user_agent_comment:
-        if not all(c.isascii() and (c.isalnum() or c in " .,;-_?@") for c in comment):
-            raise UserError(f"User Agent comment ({comment}) contains unsafe characters.")
-    agent = user_agent(config)
-    if len(agent) > MAX_SUBVERSION_LENGTH:
-        raise UserError(
-            f"Total length of network version string ({len(agent)}) exceeds maximum length ({MAX_SUBVERSION_LENGTH})."
-            " Reduce the number or size of uacomments."
-        )
+    user_agent(config)
     if config.prune_mib < 0:
         raise UserError("Prune cannot be configured with a negative value.")
     if 1 < config.prune_mib < 550:
@@ -363,6 +352,7 @@ def _check(config: NodeConfig) -> None:
 
 
 def user_agent(config: NodeConfig) -> str:
-    """The BIP14 user agent, `/Pickaxe:0.1.0(comment; comment)/`."""
-    comments = f"({'; '.join(config.user_agent_comment)})" if config.user_agent_comment else ""
-    return f"/{USER_AGENT_NAME}:{VERSION}{comments}/"
+    """The BIP14 user agent, `/Pickaxe:0.1.0(comment; comment)/`. UserError for comments that cannot stand in it."""
+    from p2p import config as p2p_config  # not for `--help`
+
+    return p2p_config.user_agent(config.user_agent_comment)

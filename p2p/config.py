@@ -4,6 +4,7 @@ fill them in."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,22 @@ from p2p.permissions import Permission, Whitelist
 CLIENT_NAME = "Pickaxe"
 CLIENT_VERSION = "0.1.0"
 _SAFE_COMMENT = re.compile(r"[A-Za-z0-9 .,;\-_?@]*")
+
+
+def user_agent(comments: Sequence[str]) -> str:
+    """BIP14: `/Pickaxe:0.1.0/` or `/Pickaxe:0.1.0(comment; comment)/`. UserError (Core's words) for a comment that
+    peers would not see whole."""
+    for comment in comments:
+        if not _SAFE_COMMENT.fullmatch(comment):
+            raise UserError(f"User Agent comment ({comment}) contains unsafe characters.")
+    in_brackets = f"({'; '.join(comments)})" if comments else ""
+    agent = f"/{CLIENT_NAME}:{CLIENT_VERSION}{in_brackets}/"
+    if len(agent) > MAX_SUBVERSION_LENGTH:
+        raise UserError(
+            f"Total length of network version string ({len(agent)}) exceeds maximum length ({MAX_SUBVERSION_LENGTH})."
+            " Reduce the number or size of uacomments."
+        )
+    return agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +92,5 @@ class P2PConfig:
 
     @property
     def user_agent(self) -> bytes:
-        """BIP14: ``/Pickaxe:0.1.0/`` or ``/Pickaxe:0.1.0(comment; comment)/``. UserError (Core's words) for a comment
-        that peers would not see whole."""
-        for comment in self.user_agent_comments:
-            if not _SAFE_COMMENT.fullmatch(comment):
-                raise UserError(f"User Agent comment ({comment}) contains unsafe characters.")
-        comments = f"({'; '.join(self.user_agent_comments)})" if self.user_agent_comments else ""
-        agent = f"/{CLIENT_NAME}:{CLIENT_VERSION}{comments}/".encode("ascii")
-        if len(agent) > MAX_SUBVERSION_LENGTH:
-            raise UserError(
-                f"Total length of network version string ({len(agent)}) exceeds maximum length "
-                f"({MAX_SUBVERSION_LENGTH}). Reduce the number or size of uacomments."
-            )
-        return agent
+        """As every version message carries it. UserError as from `user_agent`."""
+        return user_agent(self.user_agent_comments).encode("ascii")

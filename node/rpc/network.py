@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from chain.primitives.errors import UserError
 from chain.primitives.types import hash_to_hex
-from node.config import VERSION, user_agent
+from node.config import user_agent
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, invalid_parameter, misc
 from node.rpc.jsonio import JSON, money
 from node.rpc.registry import Arg, Kind, rpc
 from node.rpc.values import is_hex
+from p2p.config import CLIENT_VERSION
 from p2p.constants import PROTOCOL_VERSION, service_names
 from p2p.errors import RequestRefused
 from p2p.manager import PeerManager
@@ -29,7 +30,7 @@ _NETWORKS = ("ipv4", "ipv6", "onion", "i2p", "cjdns")
 
 def version_number() -> int:
     """0.1.0 as 100, the way Core packs its version."""
-    major, minor, build = (int(part) for part in VERSION.split("."))
+    major, minor, build = (int(part) for part in CLIENT_VERSION.split("."))
     return major * 10_000 + minor * 100 + build
 
 
