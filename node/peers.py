@@ -11,8 +11,6 @@ from p2p.config import Bind, P2PConfig
 from p2p.constants import Services
 from p2p.permissions import Permission, Whitelist, parse_permissions, parse_whitelist
 
-MAX_ORPHANS = 3_000  #: as many as Core 31 can hold; their weight per peer is bounded besides
-
 
 def build_peer_config(config: NodeConfig, params: NetworkParams, folder: Path) -> P2PConfig:
     """UserError, in Core's words where it has them, for an address or permission that is not one."""
@@ -39,7 +37,6 @@ def build_peer_config(config: NodeConfig, params: NetworkParams, folder: Path) -
         services=services,
         datadir=folder,
         min_relay_fee_rate_sat_per_kvb=config.min_relay_fee,
-        max_orphans=MAX_ORPHANS,
     )
 
 

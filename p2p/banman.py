@@ -15,7 +15,7 @@ from pathlib import Path
 
 from p2p import log
 from p2p.errors import RequestRefused
-from p2p.netaddress import NetAddress, NetworkId
+from p2p.netaddress import NetAddress
 from p2p.rolling import RollingSet
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -135,10 +135,3 @@ def parse_subnet(text: str) -> Subnet:
 def subnet_text(subnet: Subnet) -> str:
     """``1.2.3.4/32``, as listbanned shows it."""
     return str(subnet)
-
-
-def single(address: NetAddress) -> Subnet | None:
-    """The subnet of one IP address."""
-    if address.network not in (NetworkId.IPV4, NetworkId.IPV6):
-        return None
-    return ipaddress.ip_network(address.address)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chain.primitives.errors import UserError
-from p2p.constants import DEFAULT_BAN_S, MAX_SUBVERSION_LENGTH, Services
+from p2p.constants import DEFAULT_BAN_S, MAX_ORPHANS, MAX_SUBVERSION_LENGTH, Services
 from p2p.permissions import Permission, Whitelist
 
 CLIENT_NAME = "Pickaxe"
@@ -83,8 +83,8 @@ class P2PConfig:
     datadir: Path | None = None
     #: what we pay least for, announced by feefilter (-minrelaytxfee), satoshi per 1,000 vbytes
     min_relay_fee_rate_sat_per_kvb: int = 100
-    #: orphans kept (-maxorphantx)
-    max_orphans: int = 100
+    #: orphans kept
+    max_orphans: int = MAX_ORPHANS
     #: accept cmpctblock announcements and offer them
     compact_blocks: bool = True
     #: show addresses in log lines (-logips)

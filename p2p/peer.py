@@ -87,7 +87,6 @@ class AddrState:
     known: RollingSet = field(default_factory=lambda: RollingSet(KNOWN_ADDR_CAPACITY))
     to_send: list[TimedAddress] = field(default_factory=list)
     next_send: float = 0.0
-    next_local: float = 0.0
     getaddr_sent: bool = False
     getaddr_received: bool = False
     tokens: float = 1.0
