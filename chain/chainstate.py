@@ -57,7 +57,7 @@ from chain.verify_chain import verify_chain
 
 DEFAULT_DBCACHE_BYTES = 450 << 20  #: Core's default
 MIN_BLOCKS_TO_KEEP = 288  #: an unrequested block further ahead of the tip is not stored (Core)
-MAX_TIP_AGE_S = 24 * 60 * 60  #: with an older tip the node is still catching up (Core)
+DEFAULT_MAX_TIP_AGE_S = 24 * 60 * 60  #: with an older tip the node is still catching up (Core)
 FLUSH_INTERVAL_S = 60.0  #: at the tip; bounds what a crash makes us connect again
 SYNC_FLUSH_INTERVAL_S = 900.0  #: while catching up, where memory decides
 BACKGROUND_STEP_S = 0.25  #: background validation lets others have the chain after so long
@@ -78,6 +78,7 @@ class Chainstate:
         script_threads: int | None = None,
         assumevalid: bytes | None = None,
         minimum_chain_work: int | None = None,
+        max_tip_age_s: int = DEFAULT_MAX_TIP_AGE_S,
         reindex: bool = False,
         reindex_chainstate: bool = False,
         block_xor: bool = False,
@@ -89,7 +90,8 @@ class Chainstate:
 
         `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify scripts beside the
         calling thread, which helps them at the end of a block (default: one fewer than there are cores). `assumevalid`
-        is a block whose ancestors' scripts are not run (None: the network's; ZERO_HASH: none). With `reindex` header
+        is a block whose ancestors' scripts are not run (None: the network's; ZERO_HASH: none). A tip older than
+        `max_tip_age_s` means initial block download. With `reindex` header
         tree and coins are forgotten, with `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle
         collector is set up for the whole process (chain.collector).
 
@@ -102,6 +104,7 @@ class Chainstate:
         self.script_cache = ScriptCache()
         self.minimum_chain_work = params.minimum_chain_work if minimum_chain_work is None else minimum_chain_work
         self._clock = clock
+        self._max_tip_age_s = max_tip_age_s
         self._events = EventLog()
         self._caught_up = False
         self._fault = False
@@ -217,7 +220,8 @@ class Chainstate:
         """
         if not self._caught_up:
             tip = self.tip
-            self._caught_up = tip.chainwork >= self.minimum_chain_work and tip.time >= self._clock() - MAX_TIP_AGE_S
+            oldest = self._clock() - self._max_tip_age_s
+            self._caught_up = tip.chainwork >= self.minimum_chain_work and tip.time >= oldest
         return not self._caught_up
 
     @property

@@ -204,8 +204,6 @@ class Node:
             log.warning("%s", warning)
         for name in self._log.unknown:
             log.warning("Unsupported logging category -debug=%s.", name)
-        if config.rest:
-            log.warning("-rest has no effect in this version.")
 
     def _need_log(self) -> NodeLog:
         if self._log is None:
@@ -274,6 +272,7 @@ class Node:
             script_threads=_script_threads(config.script_threads),
             assumevalid=None if not assumed else _hash_option("assumevalid", assumed),
             minimum_chain_work=_work_option(config.minimum_chain_work),
+            max_tip_age_s=config.max_tip_age_s,
             reindex=config.reindex,
             reindex_chainstate=config.reindex_chainstate,
             max_block_file_size=FAST_PRUNE_FILE_BYTES if config.fast_prune else MAX_FILE_SIZE,

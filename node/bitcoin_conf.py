@@ -34,7 +34,6 @@ ACCEPTED: Final = frozenset(
         "allowignoredconf",
         "asmap",
         "avoidpartialspends",
-        "bantime",
         "blocknotify",
         "blockreconstructionextratxn",
         "blocksdir",
@@ -71,6 +70,7 @@ ACCEPTED: Final = frozenset(
         "listenonion",
         "loadblock",
         "logips",
+        "loglevel",
         "loglevelalways",
         "logratelimit",
         "logsourcelocations",
@@ -88,6 +88,7 @@ ACCEPTED: Final = frozenset(
         "onion",
         "onlynet",
         "paytxfee",
+        "printpriority",
         "privatebroadcast",
         "proxy",
         "proxyrandomize",
@@ -132,6 +133,8 @@ ACCEPTED: Final = frozenset(
         "zmqpubsequencehwm",
     ]
 )
+#: Accepted like those, but a user who asks for them is told.
+WITHOUT_EFFECT: Final = ("externalip", "maxuploadtarget", "peerbloomfilters", "rest")
 #: Accepting these without doing what they say would expose a user: refused unless switched off.
 _PRIVACY: Final = ("proxy", "onion", "onlynet", "i2psam")
 _SPECIAL: Final = frozenset({"datadir", "conf", "chain", "h", "help", "?", "version", *_SWITCHES})
@@ -168,7 +171,7 @@ class Arguments:
         return default if value is None else _truth(value)
 
 
-_KNOWN: Final = frozenset(BY_CORE) | ACCEPTED | _SPECIAL
+_KNOWN: Final = frozenset(BY_CORE) | ACCEPTED | frozenset(WITHOUT_EFFECT) | _SPECIAL
 
 
 def _truth(value: str) -> bool:
@@ -195,8 +198,8 @@ def parse_command_line(arguments: Sequence[str]) -> Arguments:
     return parsed
 
 
-def parse_file(text: str, where: Path) -> dict[str, Arguments]:
-    """Options by section; '' is what stands before the first. UserError names file and line."""
+def parse_file(text: str) -> dict[str, Arguments]:
+    """Options by section; '' is what stands before the first. UserError names the line, in Core's words."""
     sections: dict[str, Arguments] = {"": Arguments()}
     section = ""
     for number, raw in enumerate(text.splitlines(), 1):
@@ -233,7 +236,6 @@ class Loaded:
 
     config: NodeConfig
     warnings: tuple[str, ...]
-    conf_path: Path
 
 
 def load(arguments: Arguments) -> Loaded:
@@ -249,7 +251,7 @@ def load(arguments: Arguments) -> Loaded:
     sections = {"": Arguments()}
     if conf_path.is_file():
         try:
-            sections = parse_file(conf_path.read_text(encoding="utf-8"), conf_path)
+            sections = parse_file(conf_path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"Error reading configuration file: {conf_path}: {error}") from error
     elif chosen and "conf" not in arguments.negated:
@@ -272,6 +274,11 @@ def load(arguments: Arguments) -> Loaded:
         for name in part.values
         if name not in _KNOWN
     ]
+    warnings += [
+        f"-{name} has no effect in this version."
+        for name in WITHOUT_EFFECT
+        if any(source.last(name) not in (None, "0") for source in (arguments, section, sections[""]))
+    ]
     values: dict[str, Any] = {"network": network, "datadir": datadir.absolute()}
     for option in BY_CORE.values():
         sources = [arguments, section]
@@ -281,7 +288,7 @@ def load(arguments: Arguments) -> Loaded:
         if value is not None:
             values[option.field] = value
     _imply(values, arguments, section, sections[""])
-    return Loaded(build(values), tuple(warnings), conf_path)
+    return Loaded(build(values), tuple(warnings))
 
 
 def _choose_network(arguments: Arguments, top: Arguments) -> str:

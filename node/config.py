@@ -73,11 +73,8 @@ class NodeConfig:
     peer_timeout_s: int = 60
     blocks_only: bool = False
     peer_block_filters: bool = False
-    peer_bloom_filters: bool = False
-    max_upload_target: str = "0"
     ban_time_s: int = 86_400
     network_active: bool = True
-    external_ip: tuple[str, ...] = ()
     # rpc
     rpc_server: bool = True
     rpc_port: int = 0
@@ -90,8 +87,6 @@ class NodeConfig:
     rpc_threads: int = 16
     rpc_work_queue: int = 64
     rpc_timeout_s: int = 30
-    rest: bool = False
-    deprecated_rpc: tuple[str, ...] = ()
     # mempool
     max_mempool_mb: int = 300
     mempool_expiry_h: int = 336
@@ -113,12 +108,10 @@ class NodeConfig:
     block_reserved_weight: int = 8_000
     block_min_fee: int = 1
     block_version: int | None = None
-    print_priority: bool = False
     # log
     debug: tuple[str, ...] = ()
     debug_exclude: tuple[str, ...] = ()
     log_file: str = "debug.log"
-    log_level: tuple[str, ...] = ()
     print_to_console: bool = True
     shrink_log: bool = False
     pid_file: str = ""
@@ -194,11 +187,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("peer_timeout_s", "peers.timeout_s", "peertimeout", _I, "drop a peer that is silent this long", minimum=1),
     Option("blocks_only", "peers.blocks_only", "blocksonly", _B, "do not take part in transaction relay"),
     Option("peer_block_filters", "peers.block_filters", "peerblockfilters", _B, "serve compact filters"),
-    Option("peer_bloom_filters", "peers.bloom_filters", "peerbloomfilters", _B, "serve bloom filters"),
-    Option("max_upload_target", "peers.max_upload_target", "maxuploadtarget", _S, "most bytes to serve a day"),
     Option("ban_time_s", "peers.ban_time_s", "bantime", _I, "how long a manual ban lasts", minimum=1),
     Option("network_active", "peers.active", "networkactive", _B, "use the network at all"),
-    Option("external_ip", "peers.external_ip", "externalip", _L, "address to announce"),
     Option("rpc_server", "rpc.enabled", "server", _B, "serve RPC"),
     Option("rpc_port", "rpc.port", "rpcport", _I, "port for RPC", local=True, minimum=1, maximum=65_535),
     Option("rpc_bind", "rpc.bind", "rpcbind", _L, "serve RPC on this address[:port] too", local=True),
@@ -210,8 +200,6 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("rpc_threads", "rpc.threads", "rpcthreads", _I, "calls served at once", minimum=1),
     Option("rpc_work_queue", "rpc.work_queue", "rpcworkqueue", _I, "calls that may wait", minimum=1),
     Option("rpc_timeout_s", "rpc.timeout_s", "rpcservertimeout", _I, "close idle connections after", minimum=1),
-    Option("rest", "rpc.rest", "rest", _B, "serve the REST interface"),
-    Option("deprecated_rpc", "rpc.deprecated", "deprecatedrpc", _L, "keep a deprecated RPC behaviour"),
     Option("max_mempool_mb", "mempool.max_mb", "maxmempool", _I, "memory of waiting transactions, MB", minimum=1),
     Option("mempool_expiry_h", "mempool.expiry_h", "mempoolexpiry", _I, "forget transactions after hours", minimum=1),
     Option("persist_mempool", "mempool.persist", "persistmempool", _B, "keep waiting transactions over restarts"),
@@ -231,11 +219,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("block_reserved_weight", "mining.reserved_weight", "blockreservedweight", _I, "weight left to the coinbase"),
     Option("block_min_fee", "mining.min_fee", "blockmintxfee", _F, "least fee rate in a template"),
     Option("block_version", "", "blockversion", _I, "version of templates, regtest only"),
-    Option("print_priority", "", "printpriority", _B, "log each transaction's fee rate in templates"),
     Option("debug", "log.categories", "debug", _L, "log these categories in detail; 1 or all for all"),
     Option("debug_exclude", "log.exclude", "debugexclude", _L, "but not these"),
     Option("log_file", "log.file", "debuglogfile", _S, "log file; 0 for none"),
-    Option("log_level", "log.level", "loglevel", _L, "trace, debug or info"),
     Option("print_to_console", "log.console", "printtoconsole", _B, "log to standard output too"),
     Option("shrink_log", "log.shrink", "shrinkdebugfile", _B, "cut the log file at start"),
     Option("pid_file", "", "pid", _S, "write the process id here"),

@@ -230,6 +230,16 @@ def test_mutated_blocks_leave_the_header_untouched(tmp_path: Path) -> None:
         assert chain.tip.hash == block.hash
 
 
+def test_a_tip_of_the_greatest_age_ends_the_initial_download_for_good(tmp_path: Path) -> None:
+    now = [REGTEST.genesis.header.time + 101.0]
+    with open_chain(tmp_path, clock=lambda: now[0], max_tip_age_s=100) as chain:
+        assert chain.is_initial_block_download
+        now[0] -= 1
+        assert not chain.is_initial_block_download
+        now[0] += 1_000_000
+        assert not chain.is_initial_block_download
+
+
 def test_unrequested_blocks_are_stored_only_where_they_may_matter(tmp_path: Path) -> None:
     with open_chain(tmp_path, minimum_chain_work=0) as chain:
         extend(chain, 5)

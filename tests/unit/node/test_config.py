@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import node
 from chain.params import SIGNET, signet_with_challenge
 from chain.primitives.errors import UserError
 from node.bitcoin_conf import load, parse_command_line
-from node.config import BY_CORE, NodeConfig, build, load_toml, user_agent
+from node.config import BY_CORE, OPTIONS, NodeConfig, build, load_toml, user_agent
 from node.networks import params_for
 
 
@@ -102,6 +104,21 @@ def test_connect_zero_means_no_connections_of_our_own(tmp_path: Path) -> None:
     assert config.connect == ("0",)
     assert config.listen
     assert not config.dns_seeds
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    code = "".join(path.read_text() for path in Path(node.__file__).parent.rglob("*.py"))
+    unread = [option.field for option in OPTIONS if not re.search(rf"config\.{option.field}\b", code)]
+    assert not unread
+
+
+def test_options_of_cores_without_effect_are_named_where_they_matter(tmp_path: Path) -> None:
+    (tmp_path / "bitcoin.conf").write_text("regtest=1\nmaxuploadtarget=1G\n[regtest]\nrest=0\nprintpriority=1\n")
+    loaded = load(parse_command_line([f"-datadir={tmp_path}", "-externalip=192.0.2.1", "-nopeerbloomfilters"]))
+    assert loaded.warnings == (
+        "-externalip has no effect in this version.",
+        "-maxuploadtarget has no effect in this version.",
+    )
 
 
 def test_a_signet_with_a_challenge_of_its_own(tmp_path: Path) -> None:
