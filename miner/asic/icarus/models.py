@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chain.primitives.errors import UserError
-from miner.asic.icarus.frames import U1_MHZ, U3_MHZ
 
 RANGE = 1 << 32
 
@@ -37,7 +36,6 @@ class IcarusModel:
     early_s: float
     clock: Clock = Clock.FIXED
     default_mhz: float | None = None
-    mhz_range: tuple[float, float] | None = None
     default_millivolts: int | None = None
 
     @property
@@ -61,9 +59,9 @@ ICARUS_MODELS = {
         IcarusModel("icarus", "Icarus", 2.6316, 2, False, False, 0.15),
         IcarusModel("lancelot", "Lancelot", 2.5, 2, False, False, 0.15),
         IcarusModel("erupter", "Block Erupter USB", 2.9761, 1, True, False, 0.15),
-        IcarusModel("u1", "AntMiner U1", 0.625, 1, True, True, 0.015, Clock.U1, 200.0, U1_MHZ),
-        IcarusModel("u2", "AntMiner U2", 0.625, 1, True, True, 0.015, Clock.U1, 200.0, U1_MHZ),
-        IcarusModel("u3", "AntMiner U3", 3.2 / 225, 1, True, True, 0.001, Clock.U3, 225.0, U3_MHZ, 775),
+        IcarusModel("u1", "AntMiner U1", 0.625, 1, True, True, 0.015, Clock.U1, 200.0),
+        IcarusModel("u2", "AntMiner U2", 0.625, 1, True, True, 0.015, Clock.U1, 200.0),
+        IcarusModel("u3", "AntMiner U3", 3.2 / 225, 1, True, True, 0.001, Clock.U3, 225.0, 775),
     )
 }
 
