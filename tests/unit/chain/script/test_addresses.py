@@ -145,6 +145,7 @@ def test_addresses_round_trip(rng: random.Random, name: str) -> None:
 
 
 def test_two_wrong_characters_are_found(rng: random.Random) -> None:
+    found = 0
     for _ in range(10):
         text = encode_address(standard.p2tr(rng.randbytes(32)), MAIN) or ""
         places = sorted(rng.sample(range(3, len(text)), 2))
@@ -153,8 +154,9 @@ def test_two_wrong_characters_are_found(rng: random.Random) -> None:
             letters[place] = rng.choice([c for c in bech32.CHARSET if c != text[place]])
         with pytest.raises(bech32.Bech32Error) as caught:
             bech32.decode("".join(letters))
-        # Two errors in Bech32m may by chance be one or two others away from Bech32; then Core names those.
-        assert caught.value.positions == places or len(caught.value.positions) <= 2
+        assert len(caught.value.positions) <= 2
+        found += caught.value.positions == places
+    assert found >= 8  # by chance (1 in 650), two errors in Bech32m are one or two others away from Bech32
 
 
 @given(st.binary(max_size=60))
