@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-PACKAGES := chain miner wallet p2p node tests benchmarks
-BENCHMARKS := hash_cpu hash_gpu job_switch asic_host connect_blocks verify_real_blocks reorg growth headers indexes mempool start page_checksums
+PACKAGES := chain miner wallet p2p node tests benchmarks docs tools
+BENCHMARKS := hash_cpu hash_gpu arm_code job_switch asic_host connect_blocks verify_real_blocks reorg growth headers indexes mempool start page_checksums
 ARGS ?=
 
 .PHONY: help run install install-dev test check format lint types imports soak fuzz bench pictures lock clean

@@ -1,7 +1,7 @@
 """What ASIC boards cost the host: processor time per terahash, nonces a second on one core, and the time from a new
 block to the last board's new job, through the miner's scheduler and devices.
 
-    python benchmarks/asic_host.py [--boards 64] [--seconds 2] [--rounds 200] [--nonces 10]
+    python -m benchmarks.asic_host [--boards 64] [--seconds 2] [--rounds 200] [--nonces 10]
 
 64 emulated BM1370 boards, each as fast as a chain of 200 TH/s at ticket difficulty 256, their nonces synthesised at ten
 times that rate. The reference is the double hash alone (hashlib), which no host can do without. New blocks come while

@@ -1,6 +1,6 @@
 """How fast does the processor hash, kernel by kernel, and how far is that from other miners and from the silicon?
 
-    python benchmarks/hash_cpu.py [--seconds 2] [--reference 'cpuminer -a sha256d --benchmark -t {threads}']
+    python -m benchmarks.hash_cpu [--seconds 2] [--reference 'cpuminer -a sha256d --benchmark -t {threads}']
 
 One row per vector width, number of versions that share a message schedule, and number of threads. The ratio is against
 hashlib in the same run, against the rate that cpuminer-opt publishes for AVX-512 on this class of machine, and against
