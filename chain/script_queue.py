@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from chain.primitives.native.tables import BlockTables
 
 BATCH_INPUTS = 256  #: about 9 ms of one core: long against the cost of handing them over, short against a block
-
-
 LAST_BATCH_INPUTS = 32  #: where all have begun the last of a block, none waits long for the others
 
 
