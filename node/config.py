@@ -118,6 +118,8 @@ class NodeConfig:
 
 
 class Kind(Enum):
+    """What a setting holds, as the error says it that refuses another."""
+
     BOOL = "true or false"
     INT = "a whole number"
     STR = "a string"

@@ -535,7 +535,7 @@ class Engine:
             self._sources.pop(block_hash, None)
         if self._node.is_initial_block_download():
             return
-        self.transactions.on_tip_changed(bool(disconnected))
+        self.transactions.on_tip_changed()
         if connected:
             self._unread_tip = tip.hash
         for peer in self.peers.values():

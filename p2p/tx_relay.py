@@ -261,7 +261,7 @@ class TxRelay:
 
     # --- the chain and the mempool move
 
-    def on_tip_changed(self, disconnected: bool) -> None:
+    def on_tip_changed(self) -> None:
         """What was refused may be acceptable now."""
         self._rejects.clear()
 

@@ -21,9 +21,11 @@ class TxAnnouncement(NamedTuple):
 
 
 class State(Enum):
-    CANDIDATE = auto()
-    REQUESTED = auto()
-    COMPLETED = auto()
+    """Of one announcement by one peer (Core: txrequest.h)."""
+
+    CANDIDATE = auto()  #: may be asked
+    REQUESTED = auto()  #: was asked
+    COMPLETED = auto()  #: answered, or asked in vain: not asked again
 
 
 @dataclass(slots=True, eq=False)

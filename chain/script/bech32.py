@@ -59,7 +59,7 @@ def decode(text: str) -> tuple[Encoding, str, list[int]]:
     for encoding in Encoding:
         if residue == encoding:
             return encoding, hrp, values[:-CHECKSUM_SIZE]
-    raise _locate(text, hrp, values, residue)
+    raise _locate(hrp, values, residue)
 
 
 def _split(text: str) -> tuple[str, list[int]]:
@@ -97,7 +97,7 @@ def _split(text: str) -> tuple[str, list[int]]:
     return text[:separator].lower(), values
 
 
-def _locate(text: str, hrp: str, values: list[int], residue: int) -> Bech32Error:
+def _locate(hrp: str, values: list[int], residue: int) -> Bech32Error:
     """Name the one or two characters that explain the checksum, if there are such; the code tells up to two errors
     apart.
 

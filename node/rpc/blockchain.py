@@ -72,14 +72,14 @@ def getblockheader(context: RpcContext, blockhash: str, verbose: bool) -> JSON:
 
 def read_block(context: RpcContext, entry: BlockIndexEntry) -> Block:
     """The block from disk, or Core's reason why there is none."""
-    _check_available(context, entry)
+    _check_available(entry)
     try:
         return context.chain.read_block(entry)
     except LocalFault as error:
         raise misc(Text.BLOCK_NOT_ON_DISK) from error
 
 
-def _check_available(context: RpcContext, entry: BlockIndexEntry) -> None:
+def _check_available(entry: BlockIndexEntry) -> None:
     if not entry.have_data:
         pruned = entry.tx_count > 0
         raise misc(Text.BLOCK_PRUNED if pruned else Text.BLOCK_NOT_DOWNLOADED)
@@ -106,12 +106,12 @@ def getblock(context: RpcContext, blockhash: str, verbosity: JSON) -> JSON:
     entry = find_block(context, blockhash)
     level = parse_verbosity(verbosity, default=1)
     if level <= 0:
-        _check_available(context, entry)
+        _check_available(entry)
         try:
             return context.chain.read_block_raw(entry).hex()
         except LocalFault as error:
             raise misc(Text.BLOCK_NOT_ON_DISK) from error
-    _check_available(context, entry)
+    _check_available(entry)
     undo = read_undo(context, entry) if level >= 2 else None
     block = read_block(context, entry)
     return block_json(block, entry, context.chain, verbosity=min(level, 3), undo=undo)

@@ -68,6 +68,8 @@ class Call:
 
 @dataclass(slots=True)
 class ActiveCommand:
+    """A call that is being answered, for getrpcinfo; `started` is on the monotonic clock."""
+
     method: str
     started: float
 

@@ -18,12 +18,16 @@ class PsbtError(UserError):
 
 
 class Global:
+    """Types of the PSBT's global map (BIP174)."""
+
     UNSIGNED_TX = 0x00
     XPUB = 0x01
     VERSION = 0xFB
 
 
 class In:
+    """Types of an input's map (BIP174, BIP371, BIP373)."""
+
     NON_WITNESS_UTXO = 0x00
     WITNESS_UTXO = 0x01
     PARTIAL_SIG = 0x02
@@ -49,6 +53,8 @@ class In:
 
 
 class Out:
+    """Types of an output's map (the same)."""
+
     REDEEM_SCRIPT = 0x00
     WITNESS_SCRIPT = 0x01
     BIP32_DERIVATION = 0x02
