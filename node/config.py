@@ -71,6 +71,9 @@ class NodeConfig:
     whitelist: tuple[str, ...] = ()
     v2_transport: bool = True
     peer_timeout_s: int = 60
+    connect_timeout_ms: int = 0
+    max_receive_buffer_kb: int = 5_000
+    max_send_buffer_kb: int = 1_000
     blocks_only: bool = False
     peer_block_filters: bool = False
     ban_time_s: int = 86_400
@@ -111,6 +114,7 @@ class NodeConfig:
     # log
     debug: tuple[str, ...] = ()
     debug_exclude: tuple[str, ...] = ()
+    log_ips: bool = False
     log_file: str = "debug.log"
     print_to_console: bool = True
     shrink_log: bool = False
@@ -187,6 +191,30 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("whitelist", "peers.whitelist", "whitelist", _L, "[permissions@]IP or subnet to trust"),
     Option("v2_transport", "peers.v2_transport", "v2transport", _B, "offer the encrypted transport (BIP324)"),
     Option("peer_timeout_s", "peers.timeout_s", "peertimeout", _I, "drop a peer that is silent this long", minimum=1),
+    Option(
+        "connect_timeout_ms",
+        "peers.connect_timeout_ms",
+        "timeout",
+        _I,
+        "milliseconds to open a connection, 0 for the default",
+        minimum=0,
+    ),
+    Option(
+        "max_receive_buffer_kb",
+        "peers.max_receive_buffer_kb",
+        "maxreceivebuffer",
+        _I,
+        "bytes received and not yet handled, per peer, times 1000",
+        minimum=1,
+    ),
+    Option(
+        "max_send_buffer_kb",
+        "peers.max_send_buffer_kb",
+        "maxsendbuffer",
+        _I,
+        "bytes waiting to be sent, per peer, times 1000",
+        minimum=1,
+    ),
     Option("blocks_only", "peers.blocks_only", "blocksonly", _B, "do not take part in transaction relay"),
     Option("peer_block_filters", "peers.block_filters", "peerblockfilters", _B, "serve compact filters"),
     Option("ban_time_s", "peers.ban_time_s", "bantime", _I, "how long a manual ban lasts", minimum=1),
@@ -223,6 +251,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("block_version", "", "blockversion", _I, "version of templates, regtest only"),
     Option("debug", "log.categories", "debug", _L, "log these categories in detail; 1 or all for all"),
     Option("debug_exclude", "log.exclude", "debugexclude", _L, "but not these"),
+    Option("log_ips", "log.ips", "logips", _B, "show peers' addresses"),
     Option("log_file", "log.file", "debuglogfile", _S, "log file; 0 for none"),
     Option("print_to_console", "log.console", "printtoconsole", _B, "log to standard output too"),
     Option("shrink_log", "log.shrink", "shrinkdebugfile", _B, "cut the log file at start"),

@@ -8,7 +8,7 @@ from chain.params import NetworkParams
 from chain.primitives.errors import UserError
 from node.config import NodeConfig
 from p2p.config import Bind, P2PConfig
-from p2p.constants import Services
+from p2p.constants import DEFAULT_CONNECT_TIMEOUT_S, Services
 from p2p.permissions import Permission, Whitelist, parse_permissions, parse_whitelist
 
 
@@ -34,6 +34,10 @@ def build_peer_config(config: NodeConfig, params: NetworkParams, folder: Path) -
         whitelist=_whitelist(config),
         ban_time_s=config.ban_time_s,
         peer_timeout_s=config.peer_timeout_s,
+        connect_timeout_s=config.connect_timeout_ms / 1000 or DEFAULT_CONNECT_TIMEOUT_S,
+        max_receive_buffer=1000 * config.max_receive_buffer_kb,
+        max_send_buffer=1000 * config.max_send_buffer_kb,
+        log_ips=config.log_ips,
         services=services,
         datadir=folder,
         min_relay_fee_rate_sat_per_kvb=config.min_relay_fee,

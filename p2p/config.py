@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chain.primitives.errors import UserError
-from p2p.constants import DEFAULT_BAN_S, MAX_ORPHANS, MAX_SUBVERSION_LENGTH, Services
+from p2p.constants import DEFAULT_BAN_S, DEFAULT_CONNECT_TIMEOUT_S, MAX_ORPHANS, MAX_SUBVERSION_LENGTH, Services
 from p2p.permissions import Permission, Whitelist
 
 CLIENT_NAME = "Pickaxe"
@@ -73,7 +73,7 @@ class P2PConfig:
     #: a handshake, or the first byte, must have come within this time (-peertimeout)
     peer_timeout_s: float = 60
     #: an outbound TCP connection must be up within this time (-timeout, which is in ms)
-    connect_timeout_s: float = 5
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
     #: bytes received and not yet handled, and bytes queued to send, before a connection is paused (-maxreceivebuffer,
     #: -maxsendbuffer)
     max_receive_buffer: int = 5_000_000

@@ -101,6 +101,7 @@ AVG_ADDRESS_BROADCAST_INTERVAL_S = 30
 ROTATE_ADDR_RELAY_DEST_INTERVAL_S = 24 * 3600
 
 # --- connections (Core: net.h)
+DEFAULT_CONNECT_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 120
 TIMEOUT_INTERVAL_S = 20 * 60  #: without a pong, or without a byte sent or received
 MAX_OUTBOUND_FULL_RELAY = 8

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import node
-from chain.params import SIGNET, signet_with_challenge
+from chain.params import REGTEST, SIGNET, signet_with_challenge
 from chain.primitives.errors import UserError
 from node.bitcoin_conf import load, parse_command_line
 from node.config import BY_CORE, OPTIONS, NodeConfig, build, load_toml, user_agent
 from node.networks import params_for
+from node.peers import build_peer_config
+from p2p.config import P2PConfig
 
 
 def _toml(folder: Path, text: str) -> Path:
@@ -119,6 +121,18 @@ def test_options_of_cores_without_effect_are_named_where_they_matter(tmp_path: P
         "-externalip has no effect in this version.",
         "-maxuploadtarget has no effect in this version.",
     )
+
+
+def test_buffers_timeouts_and_addresses_in_the_log_reach_the_peers(tmp_path: Path) -> None:
+    def peers(*arguments: str) -> P2PConfig:
+        return build_peer_config(_conf(tmp_path, "regtest=1\n", *arguments), REGTEST, tmp_path)
+
+    found = peers("-timeout=250", "-maxreceivebuffer=7", "-maxsendbuffer=8", "-logips")
+    assert (found.connect_timeout_s, found.max_receive_buffer, found.max_send_buffer) == (0.25, 7_000, 8_000)
+    assert found.log_ips
+    found, usual = peers(), P2PConfig()
+    for name in ("connect_timeout_s", "max_receive_buffer", "max_send_buffer", "log_ips"):
+        assert getattr(found, name) == getattr(usual, name)
 
 
 def test_a_signet_with_a_challenge_of_its_own(tmp_path: Path) -> None:
