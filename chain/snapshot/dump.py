@@ -28,9 +28,8 @@ SPILL_COINS = 1_000_000  #: changes that are kept in memory before they go to th
 
 @dataclass(frozen=True, slots=True)
 class DumpProgress:
-    """How far a dump is: blocks undone, then coins written."""
+    """How far a dump is. Blocks above its own are undone first, before any coin is written."""
 
-    blocks_undone: int
     coins_written: int
 
 
@@ -158,7 +157,7 @@ def dump_snapshot(
                     raise SnapshotError(f"Failed to roll back block at height {entry.height}: {error}") from error
                 view.apply(effect.spent, effect.created)
                 entry = entry.prev
-                yield DumpProgress(tip.height - entry.height, 0)
+                yield DumpProgress(0)
             count = view.settle()
             source = view
         file.write(SnapshotMetadata(target.hash, count).encode(chain.params.magic))
@@ -172,7 +171,7 @@ def dump_snapshot(
             if written - since >= STEP_COINS:
                 file.write(b"".join(parts))
                 parts, since = [], written
-                yield DumpProgress(tip.height - target.height, written)
+                yield DumpProgress(written)
         file.write(b"".join(parts))
         if written != count:
             raise SnapshotError(f"the coins changed while they were written: {count} counted, {written} found")

@@ -21,7 +21,7 @@ from chain.index import BlockIndexEntry
 from chain.params import NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.header import BlockHeader
-from chain.primitives.merkle import merkle_branch, merkle_root
+from chain.primitives.merkle import merkle_root
 from chain.primitives.target import target_from_nbits
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import BlockHash, Nbits
@@ -86,11 +86,6 @@ class BlockTemplate:
     def weight(self) -> int:
         """Of the whole block, in weight units."""
         return self.block.weight
-
-    @cached_property
-    def coinbase_branch(self) -> list[bytes]:
-        """The merkle siblings of the coinbase, lowest first: with them a miner turns a new coinbase into a new root."""
-        return merkle_branch([self.coinbase.txid, *(item.tx.txid for item in self.transactions)], 0)
 
     def build_block(
         self,

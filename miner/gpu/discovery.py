@@ -21,7 +21,7 @@ class FoundDevice:
 
     `name`: what to call it in `--gpu` and on screen, "gpu0"; `title`: the vendor's name for it. `reason`: why it cannot
     mine; empty if it can. `processor`: an OpenCL driver for the CPU, which is used only when asked for by name.
-    `units`: compute units; `memory`: bytes; `address`: PCI address, where the driver tells.
+    `units`: compute units; `address`: PCI address, where the driver tells.
     """
 
     name: str
@@ -33,7 +33,6 @@ class FoundDevice:
     processor: bool = False
     units: int = 0
     clock_mhz: int = 0
-    memory: int = 0
     address: str = ""
     handle: Any = None
 
@@ -133,14 +132,13 @@ def _describe(cl: Any, device: Any) -> FoundDevice:
     return FoundDevice(
         name="",
         title=_title(device),
-        reason=_unusable(cl, device),
+        reason=_unusable(device),
         platform=str(platform.name).strip(),
         driver=str(device.driver_version).strip(),
         vendor=str(device.vendor).strip(),
         processor=bool(device.type & cl.device_type.CPU),
         units=int(device.max_compute_units),
         clock_mhz=int(device.max_clock_frequency),
-        memory=int(device.global_mem_size),
         address=_address(cl, device),
         handle=device,
     )
@@ -152,7 +150,7 @@ def _title(device: Any) -> str:
     return " ".join(str(board or device.name).replace("\0", "").split())
 
 
-def _unusable(cl: Any, device: Any) -> str:
+def _unusable(device: Any) -> str:
     """Empty if the kernel can run there."""
     if not device.available:
         return "its driver says that it is not available"

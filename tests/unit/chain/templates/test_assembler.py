@@ -13,7 +13,7 @@ from chain.consensus.errors import ConsensusError
 from chain.consensus.subsidy import block_subsidy
 from chain.mempool.policy import MempoolPolicy
 from chain.mempool.pool import Mempool
-from chain.primitives.merkle import root_from_branch
+from chain.primitives.merkle import merkle_branch, root_from_branch
 from chain.primitives.transaction import Transaction, TxOut
 from chain.primitives.types import Amount
 from chain.script.standard import nulldata
@@ -66,7 +66,8 @@ def test_fees_are_claimed_and_transactions_described(node: RegtestNode) -> None:
         (10_000, 2, last.weight),
     ]
     block = template.block
-    assert block.header.merkle_root == root_from_branch(template.coinbase.txid, template.coinbase_branch, 0)
+    branch = merkle_branch([tx.txid for tx in block.transactions], 0)
+    assert block.header.merkle_root == root_from_branch(template.coinbase.txid, branch, 0)
     node.follow(node.chain.process_block(solve(block)))
     assert not node.mempool.entries
 
