@@ -4,12 +4,14 @@ stratum2+tcp://HOST:PORT/KEY for Stratum V2, where KEY is the pool's authority k
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from chain.crypto.secp256k1 import is_valid_xonly
 from chain.primitives.errors import UserError
 from chain.script.base58 import decode_check, encode_check
+from miner.work.stratum.messages import clean_text
 
 _TLS_OF_SCHEME = {
     "stratum+tcp": False,
@@ -61,17 +63,31 @@ def parse_pool_url(url: str, user: str | None, password: str | None) -> PoolAddr
         host, port = parts.hostname, parts.port
     is_v2 = parts is not None and parts.scheme == _V2_SCHEME
     plain_path = parts is not None and parts.path in ("", "/")
-    if parts is None or not host or not port or not (is_v2 or (parts.scheme in _TLS_OF_SCHEME and plain_path)):
-        shown = url.rpartition("@")[2][:100]
+    known = parts is not None and (is_v2 or (parts.scheme in _TLS_OF_SCHEME and plain_path))
+    if parts is None or not known or not host or not _is_name(host) or not port:
+        shown = clean_text(url.rpartition("@")[2], 100)
         raise UserError(f"'{shown}' is not a pool's address: write it like stratum+tcp://pool.example:3333")
     if parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "") or password
     if not user:
         raise UserError(f"pool {host}:{port} needs a user: give --user, mostly an address or ACCOUNT.WORKER")
+    if not _is_text(user):
+        raise UserError(f"the user for pool {host}:{port} has characters that are no text: '{clean_text(user, 60)}'")
     password = password if password is not None else "x"
     if is_v2:
         return PoolAddress(host, port, False, user, password, _authority_key(parts.path.strip("/"), f"{host}:{port}"))
     return PoolAddress(host, port, _TLS_OF_SCHEME[parts.scheme], user, password)
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be a host's name or address: what the system's resolver would stumble over is kept from it."""
+    return host.isprintable() and not any(character.isspace() for character in host)
+
+
+def _is_text(user: str) -> bool:
+    """Neither control characters nor bytes that are not UTF-8 (surrogates): pools read UTF-8, terminals obey the
+    former."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in user)
 
 
 def _authority_key(text: str, where: str) -> bytes:

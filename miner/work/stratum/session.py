@@ -215,7 +215,7 @@ class Session:
                 raise PoolFailure(f"no connection ({_reason(error)})") from None
             advice = f"write stratum+tcp:// if port {self.address.port} is the pool's one without TLS"
             raise PoolFailure(f"no TLS connection ({_reason(error)}): {advice}") from None
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that IDNA refuses
+        except (OSError, ValueError) as error:  # ValueError: a host name that IDNA or the resolver refuses
             raise PoolFailure(f"no connection ({_reason(error)})") from None
 
     def _check_silence(self, last_heard: float, first_job_deadline: float) -> None:

@@ -562,7 +562,11 @@ def test_pool_urls(url: str, address: PoolAddress) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "pool.example", "stratum+tcp://:1", "stratum+tcp://h:0", "http://h:1", "stratum+tcp://h:1/x", "//h:1"]
+    "url",
+    [
+        *("", "pool.example", "stratum+tcp://:1", "stratum+tcp://h:0", "http://h:1", "stratum+tcp://h:1/x", "//h:1"),
+        *("tcp://a\0b:1", "tcp://a b:1", "tcp://\ud800:1", "tcp://h\x1b(B:1"),
+    ],
 )
 def test_bad_pool_urls_are_named_without_their_password(url: str) -> None:
     with pytest.raises(UserError, match="is not a pool's address"):
@@ -570,6 +574,26 @@ def test_bad_pool_urls_are_named_without_their_password(url: str) -> None:
     with pytest.raises(UserError) as error:
         parse_pool_url("stratum+tcp://me:secret@h:0", None, None)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("user", ["me\0", "me\x1b[2J", "me\n", "\udcff"])
+def test_users_are_text(user: str) -> None:
+    with pytest.raises(UserError, match=r"characters that are no text: '(me.*)?'$"):
+        parse_pool_url("tcp://h:1", user, None)
+    assert parse_pool_url("tcp://h:1", "Jürgen 👩\u200d🔧.1", None).user == "Jürgen 👩\u200d🔧.1"
+
+
+def test_a_host_that_no_resolver_takes_is_a_failure_of_its_pool_alone() -> None:
+    async def scenario() -> None:
+        account = PoolAccount(PoolAddress("a\0b", 1, False, USER, ""))
+        options = ClientOptions(user=USER, password="")
+        client_of_v1 = client.StratumClient(options, asyncio.get_running_loop().time)
+        connection = session.Session(
+            account.address, account, client_of_v1, on_job=lambda *_: None, on_message=lambda _: None, tls=None
+        )
+        assert str(await connection.run()).startswith("no connection (")
+
+    asyncio.run(scenario())
 
 
 def test_accounts() -> None:
