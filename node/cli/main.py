@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 from typing import Final
@@ -63,6 +64,7 @@ def main() -> None:
     """Entry point: a user sees one line that says what is wrong, never a traceback."""
     from chain.primitives.errors import LocalFault, UserError
 
+    _write_whatever_comes()
     try:
         cli()
     except (UserError, LocalFault) as error:
@@ -80,6 +82,14 @@ def main() -> None:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done: nothing is left to break off but its end
+
+
+def _write_whatever_comes() -> None:
+    """Characters that the terminal's encoding lacks, and stray bytes of file names and arguments, become question
+    marks: a name that cannot be shown must not end the program that has it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -73,3 +73,15 @@ def test_an_error_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(entry, "cli", fail)
     with pytest.raises(OSError, match="no system call"):
         entry.main()
+
+
+def test_what_the_terminal_cannot_show_becomes_question_marks() -> None:
+    program = "entry.cli = lambda: print('5 \\u00d7 \\udcff')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from node.cli import main as entry\n{program}entry.main()"],
+        capture_output=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"5 ? ?", b"")
