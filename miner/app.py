@@ -76,6 +76,7 @@ class _Run:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._failure: str | None = None
+        self._output_failure: OSError | None = None
         self._shares: asyncio.Queue[Share] = asyncio.Queue(_SHARE_QUEUE)
         self._telemetry = Telemetry(devices)
         self._scheduler = Scheduler(
@@ -104,7 +105,7 @@ class _Run:
         )
 
     async def run(self) -> Outcome:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ending_signals():
             self._loop.add_signal_handler(number, self._stop.set)
         await self._servers.start(self._monitor, self, self._say)
         self._scheduler.start()
@@ -129,6 +130,8 @@ class _Run:
             await self._servers.close()
             await asyncio.to_thread(self._scheduler.stop)
             await self._source.close()  # a second Ctrl-C changes nothing: the handlers stay as long as the loop
+        if self._output_failure is not None:
+            raise self._output_failure
         if self._failure is not None:
             raise UserError(self._failure)
         return Outcome(self._monitor.status(), self._restart)
@@ -185,7 +188,11 @@ class _Run:
 
     def _say(self, text: str) -> None:
         self._monitor.message(text)
-        self._display.message(text)
+        try:
+            self._display.message(text)
+        except OSError as error:  # the reader has left, the disk is full: a callback's caller would only log it
+            self._output_failure = self._output_failure or error
+            self._stop.set()
 
     def _take_job(self, job: Job | None) -> None:
         """Hand the job to the devices, when the pace allows; a second block on one parent would only be stale."""
@@ -270,6 +277,15 @@ class _Run:
                 self._loop.call_soon_threadsafe(functools.partial(callback, *args, **kwargs))
 
         return call
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Those that end a run as Ctrl-C does. A terminal that is closed hangs up: boards are to be switched off then too,
+    unless the run was started to outlive it (nohup)."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
 
 
 def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from chain.primitives.errors import UserError
 from miner.cli.hardware import make_devices
@@ -238,15 +237,16 @@ def _run(
     from miner.energy.monitor import EnergyOptions
     from miner.json_display import JsonDisplay
     from miner.screen import LiveDisplay, LogDisplay, summary
+    from miner.terminal import OutputConsole
 
     params = find_network(settings.network, settings.datadir or default_datadir())
     logins = Logins(given.get("password"), given.get("rpc_cookie"), given.get("rpc_user"), given.get("rpc_password"))
     source, title = benchmark_source(settings) if benchmark else make_source(settings, params, logins)
-    console = Console()
+    console = OutputConsole()
     display: LiveDisplay | LogDisplay | JsonDisplay
     if as_json:
         display = JsonDisplay()
-    elif quiet or not console.is_terminal:
+    elif quiet or not console.redraws:
         display = LogDisplay(console)
     else:
         display = LiveDisplay(console, f"pickaxe mine: network {params.name}, {title}")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from miner.cli.numbers import Number
+from miner.terminal import OutputConsole
 from node.up.demo import Demo, DemoOptions
 from node.up.screen import LiveScreen, PlainScreen, summary
 
@@ -41,9 +40,9 @@ def up(datadir: Path, blocks: int | None, pace_s: float, threads: int, plain: bo
     The first hundred blocks come as fast as they are found, since coins that were mined can be spent only a hundred
     blocks later. From then on two wallets pay each other.
     """
-    console = Console()
+    console = OutputConsole()
     options = DemoOptions(datadir.absolute(), blocks, pace_s, threads)
-    screen = PlainScreen(console) if plain or not sys.stdout.isatty() else LiveScreen(console)
+    screen = PlainScreen(console) if plain or not console.redraws else LiveScreen(console)
     demo = Demo(options, screen)
     with contextlib.suppress(KeyboardInterrupt):  # as the loop gives the signal back: the end is near already
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -106,11 +107,17 @@ async def ask(port: int, command: str, parameter: object = None) -> Any:
 
 
 def play(
-    scenario: Callable[[Display, int, int], Awaitable[None]], *, write: bool = True, **more: Any
+    scenario: Callable[[Display, int, int], Awaitable[None]],
+    *,
+    write: bool = True,
+    display: Display | None = None,
+    board: Board | None = None,
+    **more: Any,
 ) -> tuple[Outcome, Display]:
     """Run with two devices, both servers on, while the scenario happens; it must end the run."""
     http_port, api_port = free_port(), free_port()
-    display = Display()
+    display = display or Display()
+    devices = [Core("cpu0"), board or Board("asic0")]
     options = MiningOptions(
         source=Source,
         network="dev",
@@ -122,7 +129,7 @@ def play(
     )
 
     async def run() -> Outcome:
-        task = asyncio.create_task(run_miner(options, [Core("cpu0"), Board("asic0")], display))
+        task = asyncio.create_task(run_miner(options, devices, display))
         try:
             await asyncio.wait_for(scenario(display, http_port, api_port), TIMEOUT_S)
             return await asyncio.wait_for(task, TIMEOUT_S)
@@ -303,3 +310,39 @@ def test_beyond_this_machine_a_token_is_made() -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
+
+
+def test_a_reader_that_leaves_ends_the_run_and_closes_devices() -> None:
+    closed = []
+
+    class Closing(Board):
+        def close(self) -> None:
+            closed.append(self.name)
+
+    class Unread(Display):
+        def message(self, text: str) -> None:
+            if "paused" in text:
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+            super().message(text)
+
+    async def scenario(display: Display, http_port: int, api_port: int) -> None:
+        await display.said("cgminer API")
+        await ask(api_port, "ascdisable", 0)
+
+    with pytest.raises(BrokenPipeError):
+        play(scenario, display=Unread(), board=Closing("asic0"))
+    assert closed == ["asic0"]
+
+
+def test_a_closed_terminal_ends_the_run_unless_it_is_to_outlive_it() -> None:
+    async def scenario(display: Display, http_port: int, api_port: int) -> None:
+        await display.said("cgminer API")
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    outcome, _ = play(scenario)
+    assert not outcome.restart
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in app._ending_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
