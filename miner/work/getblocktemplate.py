@@ -14,6 +14,7 @@ from miner.share import Share
 from miner.work.job import Job
 from miner.work.rpc import Endpoint, NodeClient, NodeUnreachable, RpcError, WrongPassword, sleep_or_event
 from miner.work.source import PoolReport, Submission
+from miner.work.stratum.messages import clean_text
 from miner.work.template import EXTRANONCE1_SIZE, BadTemplate, Template, job_from_template, solved_block
 
 REFRESH_S = 30.0  #: new transactions and a fresh time at least this often, with or without long polling
@@ -22,6 +23,7 @@ STALE_AFTER_S = 60.0  #: without word from any node for this long, work is assum
 RETURN_S = 60.0  #: how often the nodes before the one in use are asked whether they are back
 SUBMIT_PATIENCE_S = 60.0  #: how long a block found is offered to a node that does not answer
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_MAX_LINE = 800
 _METHOD_NOT_FOUND = -32601
 _PREVIOUS_GONE = {
     "inconclusive",
@@ -148,7 +150,7 @@ class TemplateSource:
                 await asyncio.sleep(1.0)
         if answer is None or (answer == "duplicate" and offered_before):
             return Submission(True, False, None)
-        reason = str(answer)[:100]
+        reason = clean_text(answer, 100)
         return Submission(False, reason in _PREVIOUS_GONE, reason)
 
     @property
@@ -172,7 +174,8 @@ class TemplateSource:
         answer: Any = None
         if longpoll_id is not None:
             answer = await self._long_poll(client, {**request, "longpollid": longpoll_id})
-        if answer is None:
+        polled = answer is not None
+        if not polled:
             self._refresh.clear()
             answer = await client.call("getblocktemplate", request)
         # Another one for every job: a template that comes twice (asked for and long-polled) is not searched twice.
@@ -194,7 +197,8 @@ class TemplateSource:
         if self._announced != self._current:
             self._announced = self._current
             self._on_message(f"mining on node {self.node}")
-        if template.longpoll_id is None:  # a node without long polling
+        # a node without long polling, or with a proxy before it that answers from memory what is known already
+        if template.longpoll_id is None or (polled and template.longpoll_id == longpoll_id):
             await sleep_or_event(self._refresh, REFRESH_S / 6)
         return template.longpoll_id
 
@@ -239,7 +243,8 @@ class TemplateSource:
             genesis = None
         expected = hash_to_hex(self._params.genesis_hash)
         if genesis is not None and genesis != expected:
-            message = f"node {client.endpoint} is not on network '{self._params.name}' (its genesis block is {genesis})"
+            its = clean_text(genesis, 64)
+            message = f"node {client.endpoint} is not on network '{self._params.name}' (its genesis block is {its})"
             if len(self._clients) == 1:
                 raise UserError(f"{message}: choose its network with --network")
             raise BadTemplate(message)
@@ -256,7 +261,8 @@ class TemplateSource:
         self._on_job(job)
 
     def _say(self, message: str) -> None:
-        """Pass a line on unless it only repeats the last one with another pause."""
+        """Pass a line on unless it only repeats the last one with another pause. Words of the node may be in it."""
+        message = clean_text(message, _MAX_LINE)
         key = message.split(";")[0]
         if key != self._last_message:
             self._last_message = key

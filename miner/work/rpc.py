@@ -15,9 +15,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import aiohttp
 
 from chain.primitives.errors import UserError
+from miner.work.stratum.messages import clean_text
 
 DEFAULT_TIMEOUT_S = 30.0
 _RESPONSE_LIMIT = 64 << 20  #: a template of 4 MB of transactions is 8 MB of hexadecimal and its fields
+_MAX_MESSAGE = 400  # characters of what a node says
 _numbers = itertools.count(1)
 
 
@@ -121,12 +123,18 @@ class NodeClient:
                 if response.status in (401, 403):
                     raise WrongPassword(self._refusal(response.status))
                 data = await _read_limited(response)
+        except aiohttp.ClientConnectorCertificateError as error:
+            problem = error.certificate_error
+            reason = getattr(problem, "verify_message", "") or str(problem)
+            raise NodeUnreachable(f"node {self.endpoint} has a certificate that is not trusted ({reason})") from None
         except aiohttp.ClientConnectorError as error:
             number = error.os_error.errno
             reason = os.strerror(number) if number is not None and number > 0 else str(error.os_error)
             raise NodeUnreachable(f"node {self.endpoint} does not answer ({reason})") from None
         except TimeoutError:
             raise NodeUnreachable(f"node {self.endpoint} did not answer {method} within {timeout_s:g} s") from None
+        except UnicodeError:  # as IDNA says it
+            raise NodeUnreachable(f"node {self.endpoint} has a name that no host can have: check the address") from None
         except aiohttp.ClientError as error:
             raise NodeUnreachable(f"connection to {self.endpoint} failed ({error or type(error).__name__})") from None
         return _result(data, response.status, self.endpoint)
@@ -140,7 +148,8 @@ class NodeClient:
 
 
 def _basic(user_and_password: str) -> str:
-    return "Basic " + base64.b64encode(user_and_password.encode()).decode()
+    # bytes of the command line that are not UTF-8 go out as they came in
+    return "Basic " + base64.b64encode(user_and_password.encode(errors="surrogateescape")).decode()
 
 
 async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
@@ -164,9 +173,10 @@ def _result(data: bytes, status: int, endpoint: Endpoint) -> Any:
     error = answer.get("error")
     if error is not None:
         if not isinstance(error, dict):
-            raise RpcError(0, str(error)[:200])
+            raise RpcError(0, clean_text(error))
         code = error.get("code")
-        raise RpcError(code if isinstance(code, int) else 0, str(error.get("message", "no reason given"))[:400])
+        message = clean_text(error.get("message", "no reason given"), _MAX_MESSAGE)
+        raise RpcError(code if isinstance(code, int) else 0, message)
     return answer.get("result")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from miner.work.getblocktemplate import TemplateSource
 from miner.work.job import Job, UnitSequence
 from miner.work.rpc import Endpoint, NodeClient, NodeUnreachable, RpcError, WrongPassword
 from miner.work.template import solved_block
+from tests.support.certificates import certificate
 from tests.support.template_node import PASSWORD, USER, TemplateNode
 
 DEV = NETWORKS["dev"]
@@ -122,6 +124,32 @@ def test_long_poll_brings_another_miners_block() -> None:
     play(scenario)
 
 
+def test_long_polls_that_bring_nothing_new_are_not_asked_for_in_a_rush(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Caching(TemplateNode):
+        async def _rpc_getblocktemplate(self, request: dict[str, Any]) -> dict[str, Any]:
+            return self.template()
+
+    pauses: asyncio.Queue[float] = asyncio.Queue()
+
+    async def pause(event: asyncio.Event, timeout_s: float) -> bool:
+        pauses.put_nowait(timeout_s)
+        await event.wait()
+        return True
+
+    monkeypatch.setattr(getblocktemplate, "sleep_or_event", pause)
+
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        assert await pauses.get() == getblocktemplate.REFRESH_S / 6
+        assert node.calls.count("getblocktemplate") == 2
+        first = await harness.job()
+        node.extend(mined(first))
+        harness.source.request_refresh(first)
+        while (await harness.job()).height < 2:
+            pass
+
+    play(scenario, Caching())
+
+
 def test_refusals_carry_the_nodes_reason() -> None:
     async def scenario(harness: Harness, node: TemplateNode) -> None:
         node.refuse = "bad-cb-amount"
@@ -129,6 +157,38 @@ def test_refusals_carry_the_nodes_reason() -> None:
         assert (answer.accepted, answer.stale, answer.reason) == (False, False, "bad-cb-amount")
 
     play(scenario)
+
+
+def test_what_a_node_says_is_fit_for_a_terminal() -> None:
+    nasty = "\x1b[2Jgone\n\ud800"
+
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        await harness.message("gives no work: [2Jgone;")
+        node.errors.clear()
+        node.changes["rules"] = [f"!{nasty}"]
+        await harness.message("does not know:  [2Jgone")
+        node.changes.clear()
+        node.refuse = nasty
+        answer = await harness.source.submit(solve(await harness.job()))
+        assert answer.reason == "[2Jgone"
+        assert all(message.isprintable() for message in harness.messages)
+
+    play(scenario, TemplateNode(errors={"getblocktemplate": (-1, nasty)}))
+
+
+def test_a_foreign_genesis_is_shown_in_one_line() -> None:
+    async def run() -> None:
+        node = TemplateNode(genesis_hex="\x1b[2J" + "x" * 10_000)
+        await node.start()
+        harness = Harness(node)
+        with pytest.raises(UserError, match="is not on network 'dev'") as error:
+            await harness.source.run()
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 300
+        await harness.source.close()
+        await node.stop()
+
+    asyncio.run(run())
 
 
 def test_a_node_that_restarts_is_found_again() -> None:
@@ -313,6 +373,23 @@ def test_client_tells_failures_apart(tmp_path: Path) -> None:
         async with NodeClient(Endpoint(node.url, user=USER, password=PASSWORD)) as client:
             with pytest.raises(NodeUnreachable, match="does not answer"):
                 await client.call("getblockhash", 0)
+
+    asyncio.run(run())
+
+
+def test_nodes_behind_tls_and_names_that_no_host_has(tmp_path: Path) -> None:
+    async def run() -> None:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=certificate(tmp_path)[0])
+        port = server.sockets[0].getsockname()[1]
+        async with NodeClient(Endpoint(f"https://127.0.0.1:{port}", user=USER, password="\udcff")) as client:
+            with pytest.raises(NodeUnreachable, match=r"a certificate that is not trusted .*self-signed"):
+                await client.call("getblockhash", 0)
+        for name in ("a..b", "a" * 70):
+            async with NodeClient(Endpoint(f"http://{name}:1")) as client:
+                with pytest.raises(NodeUnreachable, match="a name that no host can have"):
+                    await client.call("getblockhash", 0)
+        server.close()
+        await server.wait_closed()
 
     asyncio.run(run())
 
