@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -130,6 +131,6 @@ class History:
             entries = json.loads(self._path.read_text())
             lists = {str(name): rates if isinstance(rates, list) else [rates] for name, rates in entries.items()}
             loaded = {name: [float(rate) for rate in rates] for name, rates in lists.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
-        return {name: rates for name, rates in loaded.items() if rates and min(rates) > 0}
+        return {name: rates for name, rates in loaded.items() if rates and all(0 < rate < math.inf for rate in rates)}

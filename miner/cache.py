@@ -24,7 +24,7 @@ def recall(path: Path) -> dict[str, Any]:
     """The JSON object kept there; empty when there is none, or it is damaged: it can be made again."""
     try:
         entries = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return entries if isinstance(entries, dict) else {}
 

@@ -75,7 +75,7 @@ def _recall(path: Path, processor: HostProcessor) -> Tuning | None:
         method = (bool(entry[name]) for name in ("ternary", "sha_extensions", "arm"))
         variant = Variant(int(entry["width"]), *method)
         versions, rate = int(entry["versions"]), float(entry["rate"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
     return Tuning(variant, versions, rate) if variant in contenders(processor) and versions in VERSION_COUNTS else None
 

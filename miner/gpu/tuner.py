@@ -30,6 +30,16 @@ _SAMPLES = 3  #: per variant; the best counts
 _CHECK_VERSIONS = 5
 _CHECK_NONCES = 300
 _BUILDERS = 4  #: compilations at a time, at most
+#: What sha256d.cl can be built with; a remembered variant that it cannot would retire its device at every start.
+_KNOWN = {
+    "width": (1, 2, 4, 8, 16),
+    "midstates": (1, 2, 4),
+    "nonces": range(1, 17),
+    "group": range(1, 4097),
+    "adds": range(3),
+    "shifts": range(2),
+    "rotates": range(5),
+}
 
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
@@ -197,9 +207,12 @@ def _read(entry: Any) -> Tuning | None:
     """A damaged or foreign entry is the same as none."""
     try:
         fields = {name: int(value) for name, value in entry["variant"].items()}
-        variant = GpuVariant(logic=Logic(fields.pop("logic")), **fields)
+        logic = Logic(fields.pop("logic"))
+        if any(value not in _KNOWN[name] for name, value in fields.items()):
+            return None
+        variant = GpuVariant(logic=logic, **fields)
         versions, rate = int(entry["versions"]), float(entry["rate"])
         notes = tuple(str(note) for note in entry["notes"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return None
     return Tuning(variant, versions, rate, notes) if 1 <= versions <= MAX_MIDSTATES else None

@@ -108,5 +108,14 @@ def _cache_in(folder: Path) -> type[FunctionCache]:
     class Cache(FunctionCache):  # type: ignore[misc]
         _impl_class = Implementation
 
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            """None where there is nothing, or it is damaged: a power cut leaves files empty or half written, and
+            unpickling those raises whatever it likes. What is left is forgotten, so that it is written anew."""
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:
+                self.flush()
+                return None
+
     folder.mkdir(parents=True, exist_ok=True)
     return Cache

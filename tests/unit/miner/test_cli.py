@@ -224,8 +224,9 @@ def test_bench_keeps_its_history(tmp_path: Path) -> None:
     for _ in range(60):
         history.save({"a": 1.0})
     assert len(history.rates("a")) == 50
-    (tmp_path / "bench.json").write_text("nonsense")
-    assert history.rates("a") == []
+    for damage in ("nonsense", "[" * 100_000, '{"a": [1e999]}', f'{{"a": [1{"0" * 400}]}}'):
+        (tmp_path / "bench.json").write_text(damage)
+        assert history.rates("a") == []
 
 
 def test_a_device_that_fails_in_a_measurement_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import time
@@ -135,11 +136,13 @@ def test_tuning_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pyt
     assert len(measured) == 1
     path = tmp_path / "tuning.json"
     kept = json.loads(path.read_text())
-    for damage in ("", "[]", "{", "null", json.dumps({host_processor().fingerprint: {"width": 3}}), "{}"):
+    key = host_processor().fingerprint
+    foreign = [json.dumps({key: {**kept[key], "width": width}}) for width in (3, math.inf)]
+    for damage in ("", "[]", "{", "null", *foreign, "[" * 100_000, "{}"):
         path.write_text(damage)
         assert tuner.tuned(tmp_path) == first
         assert json.loads(path.read_text()) == kept
-    assert len(measured) == 7
+    assert len(measured) == 9
 
 
 def test_another_processor_compiler_or_kernel_is_measured_anew() -> None:
@@ -165,6 +168,15 @@ def test_compiled_kernels_are_cached_until_the_generator_changes(
     changed = search.build_search(variant, tmp_path)
     assert sum(changed.stats.cache_hits.values()) == 0
     assert set(tmp_path.iterdir()) > files
+
+
+def test_damaged_kernels_are_compiled_anew(tmp_path: Path) -> None:
+    search.build_search(Variant(1), tmp_path)
+    for suffix, damage in ((".nbi", b""), (".nbi", bytes(4096)), (".nbc", b""), (".nbc", b"no pickle")):
+        for file in tmp_path.glob(f"*{suffix}"):
+            file.write_bytes(damage)
+        assert sum(search.build_search(Variant(1), tmp_path).stats.cache_hits.values()) == 0
+        assert sum(search.build_search(Variant(1), tmp_path).stats.cache_hits.values()) == 1
 
 
 def test_variants_do_not_share_cache_entries(tmp_path: Path) -> None:

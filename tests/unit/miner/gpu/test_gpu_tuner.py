@@ -133,6 +133,10 @@ def test_cards_of_one_kind_opened_at_once_are_measured_once(
         '{"KEY": {"variant": {"width": 1}, "versions": 64, "rate": 1, "notes": []}}',
         '{"KEY": {"variant": {"logic": 9}, "versions": 64, "rate": 1, "notes": []}}',
         '{"KEY": {"variant": {"logic": 0}, "versions": 65, "rate": 1, "notes": []}}',
+        '{"KEY": {"variant": {"logic": 0, "group": 0}, "versions": 64, "rate": 1, "notes": []}}',
+        '{"KEY": {"variant": {"logic": 0, "width": 3}, "versions": 64, "rate": 1, "notes": []}}',
+        '{"KEY": {"variant": {"logic": 0, "width": 1e999}, "versions": 64, "rate": 1, "notes": []}}',
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_a_damaged_memory_is_none(measured: list[str], tmp_path: Path, content: str) -> None:
