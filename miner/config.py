@@ -36,6 +36,11 @@ def _checked(check: Callable[[Any], None], **options: Any) -> Any:
     return field(metadata={"check": check}, **options)
 
 
+def _perhaps_file(is_file: Callable[[str], bool], **options: Any) -> Any:
+    """A field whose texts are names, or paths where `is_file` says so."""
+    return field(metadata={"is_file": is_file}, **options)
+
+
 def _between(low: float, high: float) -> Callable[[Any], None]:
     def check(value: Any) -> None:
         if not low <= value <= high:
@@ -133,7 +138,7 @@ class AsicSettings:
     their clock is to be found for (miner/asic/tuning/goal.py)."""
 
     ports: tuple[str, ...] = ()
-    boards: tuple[str, ...] = ()
+    boards: tuple[str, ...] = _perhaps_file(lambda text: text.endswith(".toml") or "/" in text, default=())
     model: str | None = None
     frequency_mhz: float | None = _checked(_positive, default=None)
     tune: str | None = None
@@ -174,7 +179,7 @@ class ApiSettings:
 class Settings:
     """Everything a run can be told; the defaults are those of a run that is told nothing."""
 
-    network: str = "pickaxe"
+    network: str = _perhaps_file(lambda text: text.endswith(".toml"), default="pickaxe")
     address: str | None = None
     user: str | None = None
     datadir: Path | None = None
@@ -229,7 +234,7 @@ def dump_settings(settings: Settings) -> str:
             if lines:
                 tables += ["", f"[{item.name}]", *lines]
         elif value != _default(item):
-            plain.append(f"{item.name} = {_toml(value)}")
+            plain.append(_line(item, value))
     return "\n".join([*plain, *tables, ""]).lstrip("\n")
 
 
@@ -284,7 +289,7 @@ class _Reader:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f": did you mean '{close[0]}'?" if close else f": known are {', '.join(known)}"
                 self._fail((*where, name), f"unknown key '{name}'{_table_name(where)}{hint}")
-            arguments[name] = self._value(hints[name], value, (*where, name))
+            arguments[name] = _placed(known[name], self._value(hints[name], value, (*where, name)), self._path.parent)
             check = known[name].metadata.get("check")
             if check is not None:
                 try:
@@ -321,8 +326,7 @@ class _Reader:
             return {name: self._value(hint.__args__[1], entry, (*where, name)) for name, entry in value.items()}
         if hint is Path:
             self._expect(isinstance(value, str), where, "a path in quotes", value)
-            path = Path(value).expanduser()
-            return path if path.is_absolute() else self._path.parent / path
+            return Path(value).expanduser()
         if hint is float:
             # The comparison keeps out nan and inf, and whole numbers that no float holds.
             right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
@@ -386,10 +390,27 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 
 def _changed_lines(value: Any) -> list[str]:
     return [
-        f"{item.name} = {_toml(getattr(value, item.name))}"
+        _line(item, getattr(value, item.name))
         for item in dataclasses.fields(value)
         if getattr(value, item.name) != _default(item)
     ]
+
+
+def _line(item: dataclasses.Field[Any], value: Any) -> str:
+    """A setting as the file has it; paths in full, as the reader takes others as relative to the file."""
+    return f"{item.name} = {_toml(_placed(item, value, Path.cwd()))}"
+
+
+def _placed(item: dataclasses.Field[Any], value: Any, folder: Path) -> Any:
+    """A field's value with what it has of paths taken from this folder."""
+    is_file = item.metadata.get("is_file")
+    if isinstance(value, Path):
+        return folder / value
+    if is_file is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(_placed(item, entry, folder) for entry in value)
+    return str(folder / Path(value).expanduser()) if is_file(value) else value
 
 
 def _toml(value: Any) -> str:

@@ -188,7 +188,7 @@ def mine(
     file = _config_file(config, given.get("datadir"))
     settings = override(load_settings(file) if file is not None else Settings(), given)
     if write_config is not None:
-        _write_config(write_config, settings)
+        _write_config(write_config, _with_logins(settings, given))
         return
     _run(settings, given, file, benchmark=benchmark, quiet=quiet, as_json=as_json)
 
@@ -222,6 +222,19 @@ def _override_places(settings: Settings, given: Mapping[str, Any]) -> Settings:
     if rpc_urls:
         return replace(settings, node=tuple(NodeSettings(url=url) for url in rpc_urls), pool=())
     return settings
+
+
+def _with_logins(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """With the command line's user or cookie at the nodes that have none of their own."""
+    user, cookie = given.get("rpc_user"), given.get("rpc_cookie")
+    if settings.pool or (user is None and cookie is None):
+        return settings
+    login = {"cookie": cookie} if user is None else {"user": user}
+    nodes = settings.node or (NodeSettings(),)
+    return replace(
+        settings,
+        node=tuple(replace(node, **login) if node.user is None and node.cookie is None else node for node in nodes),
+    )
 
 
 def _run(
@@ -329,14 +342,19 @@ def _config_file(named: str | None, datadir: Path | None) -> Path | None:
 def _write_config(path: Path, settings: Settings) -> None:
     """Into a new file for its owner's eyes alone: there may be passwords in it."""
     try:
+        data = dump_settings(settings).encode()
+    except UnicodeEncodeError as error:
+        where = error.object[max(0, error.start - 20) : error.end + 20]
+        raise UserError(f"cannot write {path}: there are characters that are no text in {where!a}") from None
+    try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise UserError(f"{path} exists already: choose another name, or remove it") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(dump_settings(settings))
+        with open(descriptor, "wb") as file:
+            file.write(data)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from None

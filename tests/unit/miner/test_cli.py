@@ -106,6 +106,49 @@ def test_passwords_stay_out_of_what_is_written(datadir: Path) -> None:
     assert "cannot write" in complaint("--write-config", str(datadir / "no" / "such" / "folder"))
 
 
+def test_what_is_written_means_the_same_elsewhere(datadir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, elsewhere = datadir / "here", datadir / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    (here / "ca.pem").touch()
+    arguments = (
+        *(
+            "--network",
+            "own.toml",
+            "--tls-ca",
+            "ca.pem",
+            "--datadir",
+            "data",
+            "--board",
+            "mine.toml",
+            "--board",
+            "tube",
+        ),
+        *("--rpc-url", "http://a:1", "--rpc-url", "http://b:1", "--rpc-cookie", "cookie"),
+    )
+    settings = written(elsewhere / "miner.toml", *arguments)
+    assert (settings.network, settings.tls_ca) == (str(here / "own.toml"), here / "ca.pem")
+    assert settings.datadir == here / "data"
+    assert settings.asic.boards == (str(here / "mine.toml"), "tube")
+    assert settings.node == tuple(NodeSettings(url=f"http://{name}:1", cookie=here / "cookie") for name in "ab")
+    assert written(here / "a.toml", "--rpc-user", "me").node == (NodeSettings(user="me"),)
+    text = 'network = "own.toml"\ntls_ca = "ca.pem"\n[asic]\nboards = ["sub/mine.toml", "tube"]\n'
+    (elsewhere / "b.toml").write_text(text)
+    monkeypatch.chdir(datadir)
+    for path in (elsewhere / "b.toml", Path("elsewhere/b.toml")):
+        settings = load_settings(path)
+        assert settings.network == str(path.parent / "own.toml")
+        assert settings.tls_ca == path.parent / "ca.pem"
+        assert settings.asic.boards == (str(path.parent / "sub" / "mine.toml"), "tube")
+
+
+def test_settings_that_are_no_text_are_refused_and_leave_no_file(datadir: Path) -> None:
+    said = complaint("--user", "J\udcfcrgen", "--write-config", str(datadir / "a.toml"))
+    assert "characters that are no text in 'user = \"J\\udcfcrgen\"\\n'" in said
+    assert not (datadir / "a.toml").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
