@@ -11,17 +11,24 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from miner.api import metrics
 from miner.status import Status, StatusMonitor
 
 MAX_CONNECTIONS = 64
+SILENCE_S = 20.0  #: a connection that has asked nothing for so long makes room for others
+#: What other programs send us is their affair: nothing of it is worth a traceback on the miner's screen.
+_log = logging.getLogger("pickaxe.miner.http")
+_log.addHandler(logging.NullHandler())
+_log.propagate = False
 _PAGE = Path(__file__).parent / "page"
 _FILES = {
     "/": ("index.html", "text/html"),
@@ -54,6 +61,7 @@ class StatusServer:
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._cookie = "pickaxe_token"
+        self._silent: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}  # connections without any request yet
 
     async def start(self, bound: socket.socket) -> None:
         """Begin to answer on a socket that is already bound."""
@@ -65,20 +73,28 @@ class StatusServer:
         app.router.add_get("/metrics", self._metrics)
         app.on_response_prepare.append(_add_headers)
         self._cookie = f"pickaxe_token_{bound.getsockname()[1]}"  # cookies do not know ports
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=20)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_log, handle_signals=False, keepalive_timeout=SILENCE_S
+        )
         await self._runner.setup()
-        protocols = self._runner.server
+        protocols, loop = self._runner.server, asyncio.get_running_loop()
 
         def accept() -> asyncio.BaseProtocol:
-            full = protocols is None or len(protocols.connections) >= MAX_CONNECTIONS
-            return _Refusal() if full or protocols is None else protocols()
+            if protocols is None or len(protocols.connections) >= MAX_CONNECTIONS:
+                return _Refusal()
+            protocol = protocols()
+            self._silent[protocol] = loop.call_later(SILENCE_S, self._drop, protocol)
+            return protocol
 
-        self._server = await asyncio.get_running_loop().create_server(accept, sock=bound)
+        self._server = await loop.create_server(accept, sock=bound)
 
     async def close(self) -> None:
         """Answer no more; the port is free afterwards."""
         if self._server is not None:
             self._server.close()
+        for timer in self._silent.values():
+            timer.cancel()
+        self._silent.clear()
         if self._runner is not None:
             if self._runner.server is not None:
                 await self._runner.server.shutdown(0.5)
@@ -88,6 +104,8 @@ class StatusServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (timer := self._silent.pop(request.protocol, None)) is not None:
+            timer.cancel()  # from now on it is keepalive_timeout that counts
         if not self._is_ours(request.headers.get("Host", "")):
             return web.Response(status=403, text="this is not a name of this miner: use its address\n")
         if self._token is None or self._is_authorised(request):
@@ -101,6 +119,10 @@ class StatusServer:
             text="this miner wants its token: open /?token=TOKEN, or send Authorization: Bearer TOKEN\n",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+    def _drop(self, protocol: RequestHandler) -> None:
+        self._silent.pop(protocol, None)
+        protocol.force_close()
 
     def _is_ours(self, host: str) -> bool:
         match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::\d{1,5})?", host)
@@ -119,7 +141,8 @@ class StatusServer:
         return self._matches(request.cookies.get(self._cookie, ""))
 
     def _matches(self, token: str) -> bool:
-        return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
+        given = token.encode(errors="surrogateescape")  # bytes that are not UTF-8 included
+        return self._token is not None and hmac.compare_digest(given, self._token.encode())
 
     async def _file(self, request: web.Request) -> web.Response:
         name, kind = _FILES[request.path]

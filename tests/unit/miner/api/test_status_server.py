@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -171,6 +172,47 @@ def test_too_many_connections_are_closed() -> None:
             other.close()
 
     serve(scenario)
+
+
+def test_connections_that_ask_nothing_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(client: aiohttp.ClientSession, url: str) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(status_http, "SILENCE_S", 0.05)
+            for hello in (b"", b"GET / HTTP/1.1\r\nHost: loc"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+                writer.write(hello)
+                assert await reader.read() == b""
+                writer.close()
+        async with client.get(f"{url}/status.json") as answer:
+            assert answer.status == 200
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "status_line"),
+    [
+        (b"GET /", b"Authorization: Bearer \xff\xfe", b"HTTP/1.1 401"),
+        (b"GET /", b"Cookie: pickaxe_token_PORT=\xff", b"HTTP/1.1 401"),
+        (b"GET /?token=%ff%00", b"", b"HTTP/1.1 401"),
+        (b"GET /" + b"a" * 20_000, b"", b"HTTP/1.0 400"),
+        (b"\0\xff", b"", b"HTTP/1.0 400"),
+    ],
+)
+def test_nonsense_is_refused_without_a_word_on_the_screen(
+    caplog: pytest.LogCaptureFixture, request_line: bytes, header: bytes, status_line: bytes
+) -> None:
+    async def scenario(client: aiohttp.ClientSession, url: str) -> None:
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = [request_line + b" HTTP/1.1", b"Host: localhost", header.replace(b"PORT", b"%d" % port)]
+        writer.write(b"\r\n".join(line for line in lines if line) + b"\r\n\r\n")
+        assert (await reader.readline()).startswith(status_line)
+        writer.close()
+
+    serve(scenario, token=TOKEN)
+    shown = [record for record in caplog.records if logging.getLogger(record.name).propagate]
+    assert shown == [], "logging writes what nobody handles to the terminal"
 
 
 def test_a_port_in_use_is_one_line() -> None:
