@@ -73,10 +73,11 @@ def nvml_meters() -> dict[str, NvmlMeter]:
         import pynvml
 
         pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
     except Exception:  # no library, no driver, another version of it: whatever is wrong, there is no meter
         return {}
     meters = {}
-    for index in range(pynvml.nvmlDeviceGetCount()):
+    for index in range(count):
         with contextlib.suppress(pynvml.NVMLError):
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             bus_id = pynvml.nvmlDeviceGetPciInfo(handle).busId

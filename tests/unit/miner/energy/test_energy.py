@@ -172,6 +172,13 @@ def test_without_nvidias_driver_there_are_no_meters(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert nvml_meters() == {}
 
+    class LostCards(FakeNvml):
+        def nvmlDeviceGetCount(self) -> int:
+            raise self.NVMLError("Unknown Error")
+
+    monkeypatch.setitem(sys.modules, "pynvml", LostCards("pynvml"))
+    assert nvml_meters() == {}
+
 
 @pytest.mark.parametrize("written", ["00000000:0A:00.0", "0000:0a:00.0", "0a:00.0", "A:0.0"])
 def test_pci_addresses_are_one_however_written(written: str) -> None:
