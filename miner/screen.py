@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -28,6 +29,8 @@ _MESSAGES_SHOWN = 6
 _WIDE = 100  # columns of a terminal that has room for everything
 _OTHER_LINES = 12  # of the screen besides devices, pools and messages
 _FEWEST_ROWS = 4
+_STATE_WIDTH = 8  # of that column, at least: its texts may break
+_FEWEST_MESSAGES = 2  # lines of them below a table; a terminal with less room gets no table
 
 
 class Display(Protocol):
@@ -77,55 +80,128 @@ class LiveDisplay:
                 live.update(self.render(monitor.status()), refresh=True)
 
     def render(self, status: Status) -> Group:
-        """The whole screen for one moment."""
-        report = status.report
-        table = Table(title=Text(self._title), title_justify="left", title_style="bold")
-        columns = [column for column in _COLUMNS if any(column.text(device) for device in report.devices)]
+        """The whole screen for one moment: a table where the terminal has room for one, else lines; the counters; and
+        as many of the last messages as fit below."""
+        counters = Text("\n".join(_counter_lines(status)))
+        lines = Text("\n".join(_device_lines(status)))
+        devices: Table | Text = self._table(status) or lines
+        if self._is_too_much(devices, counters):
+            devices = lines
+        if self._is_too_much(devices, counters):
+            counters = Text(status_line(status))
+        room = self._console.height - self._rows(devices) - self._rows(counters)
+        messages: list[Text] = []
+        for message in map(Text, reversed(self._messages)):
+            room -= self._rows(message)
+            if room < 0 and messages:
+                break
+            messages.insert(0, message)
+        return Group(devices, counters, *messages)
+
+    def _rows(self, shown: Table | Text) -> int:
+        return len(self._console.render_lines(shown, pad=False))
+
+    def _is_too_much(self, *parts: Table | Text) -> bool:
+        return sum(map(self._rows, parts)) + _FEWEST_MESSAGES > self._console.height
+
+    def _table(self, status: Status) -> Table | None:
+        """With the columns that anyone has something to say in, and that fit; None where not even the first does."""
+        columns = [column for column in _COLUMNS if any(column.text(device) for device in status.report.devices)]
         if self._console.width < _WIDE:
             columns = [column for column in columns if not column.wide_only]
-        table.add_column("device")
+        while columns:
+            rows = self._device_rows(status, columns)
+            headings = ["device", *(column.heading for column in columns)]
+            widths = [max(map(cell_len, texts)) for texts in zip(headings, *rows, strict=True)]
+            if sum(widths) + _STATE_WIDTH + 3 * len(widths) + 4 <= self._console.width:  # with frames and padding
+                return self._table_of(status, columns, rows)
+            columns.remove(max(columns, key=lambda column: column.rank))
+        return None
+
+    def _table_of(self, status: Status, columns: Sequence[_Column], rows: list[list[str]]) -> Table:
+        devices = status.report.devices
+        table = Table(title=Text(self._title), title_justify="left", title_style="bold")
+        table.add_column("device", no_wrap=True)
         for column in columns:
-            table.add_column(column.heading, justify="right")
+            table.add_column(column.heading, justify="right", no_wrap=True)
         table.add_column("state")
-        room = max(_FEWEST_ROWS, self._console.height - len(report.pools) - len(self._messages) - _OTHER_LINES)
-        if len(report.devices) <= room:
-            for device in report.devices:
-                table.add_row(device.name, *(column.text(device) for column in columns), _state(device, status))
+        if self._has_room_for_each(status):
+            states = [_state(device, status) for device in devices]
         else:
-            for kind in dict.fromkeys(device.kind for device in report.devices):
-                of_kind = [device for device in report.devices if device.kind == kind]
-                sums = _sums(of_kind)
-                table.add_row(
-                    f"{len(of_kind)} {kind}", *(sums.get(column.heading, "") for column in columns), _states(of_kind)
-                )
+            states = [_states(of_kind) for _, of_kind in _by_kind(devices)]
+        if len(devices) > 1:
+            states.append(Text())
+        for number, (row, state) in enumerate(zip(rows, states, strict=True)):
+            if len(devices) > 1 and number == len(rows) - 1:
+                table.add_section()
+            table.add_row(*map(Text, row), state)
+        return table
+
+    def _device_rows(self, status: Status, columns: Sequence[_Column]) -> list[list[str]]:
+        """All but the state: of each device, or each kind where there is no room for that; then of all together."""
+        report = status.report
+        if self._has_room_for_each(status):
+            rows = [[device.name, *(column.text(device) for column in columns)] for device in report.devices]
+        else:
+            rows = [
+                [f"{len(of_kind)} {kind}", *(_sums(of_kind).get(column.heading, "") for column in columns)]
+                for kind, of_kind in _by_kind(report.devices)
+            ]
         if len(report.devices) > 1:
-            table.add_section()
             totals = {"hash rate": format_rate(report.rate), "average": format_rate(report.average)}
-            table.add_row("all", *(totals.get(column.heading, "") for column in columns), "")
-        lines = [pool_line(pool) for pool in report.pools]
-        lines += [
-            f"height {report.height if report.height is not None else '-'}   accepted {report.accepted}"
-            f"   rejected {sum(report.rejected.values())}   stale {report.stale}"
-            f"   best share {format_difficulty(report.best_difficulty)}   up {format_duration(report.uptime_s)}",
-        ]
-        if report.estimate is not None:
-            lines.append(
-                f"by shares {format_rate(report.estimate.rate)}"
-                f" (95 %: {format_rate(report.estimate.low)} to {format_rate(report.estimate.high)})"
-            )
-        if status.energy is not None:
-            lines += energy_lines(status.energy)
-        if status.outlook is not None:
-            lines.append(f"at this rate {describe(status.outlook)}")
-        return Group(table, Text("\n".join([*lines, *self._messages])))
+            rows.append(["all", *(totals.get(column.heading, "") for column in columns)])
+        return rows
+
+    def _has_room_for_each(self, status: Status) -> bool:
+        report = status.report
+        room = max(_FEWEST_ROWS, self._console.height - len(report.pools) - len(self._messages) - _OTHER_LINES)
+        return len(report.devices) <= room
+
+
+def _device_lines(status: Status) -> list[str]:
+    """The devices where there is no room for a table."""
+    devices = status.report.devices
+    if len(devices) <= _FEWEST_ROWS:
+        return [f"{device.name} {format_rate(device.rate)} {_state(device, status)}" for device in devices]
+    return [
+        f"{len(of_kind)} {kind} {format_rate(sum(device.rate for device in of_kind))} {_states(of_kind)}"
+        for kind, of_kind in _by_kind(devices)
+    ]
+
+
+def _counter_lines(status: Status) -> list[str]:
+    report = status.report
+    lines = [pool_line(pool) for pool in report.pools]
+    lines += [
+        f"height {report.height if report.height is not None else '-'}   accepted {report.accepted}"
+        f"   rejected {sum(report.rejected.values())}   stale {report.stale}"
+        f"   best share {format_difficulty(report.best_difficulty)}   up {format_duration(report.uptime_s)}",
+    ]
+    if report.estimate is not None:
+        lines.append(
+            f"by shares {format_rate(report.estimate.rate)}"
+            f" (95 %: {format_rate(report.estimate.low)} to {format_rate(report.estimate.high)})"
+        )
+    if status.energy is not None:
+        lines += energy_lines(status.energy)
+    if status.outlook is not None:
+        lines.append(f"at this rate {describe(status.outlook)}")
+    return lines
+
+
+def _by_kind(devices: Sequence[DeviceReport]) -> list[tuple[str, list[DeviceReport]]]:
+    kinds = dict.fromkeys(device.kind for device in devices)
+    return [(kind, [device for device in devices if device.kind == kind]) for kind in kinds]
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One of the device table; shown where any device has something to say in it."""
+    """One of the device table; shown where any device has something to say in it. `rank`: the highest goes first where
+    the terminal has no room for all."""
 
     heading: str
     text: Callable[[DeviceReport], str]
+    rank: int
     wide_only: bool = False
 
 
@@ -148,14 +224,14 @@ def _efficiency(device: DeviceReport) -> str:
 
 
 _COLUMNS = (
-    _Column("hash rate", lambda device: format_rate(device.rate)),
-    _Column("average", lambda device: format_rate(device.average), wide_only=True),
-    _Column("shares", lambda device: str(device.shares)),
-    _Column("errors", lambda device: str(device.hardware_errors)),
-    _Column("hottest", _temperature),
-    _Column("fan", _from_details(_fans), wide_only=True),
-    _Column("power", _from_details(lambda details: "" if details.watts is None else f"{details.watts:.1f} W")),
-    _Column("energy", _efficiency, wide_only=True),
+    _Column("hash rate", lambda device: format_rate(device.rate), 0),
+    _Column("average", lambda device: format_rate(device.average), 5, wide_only=True),
+    _Column("shares", lambda device: str(device.shares), 4),
+    _Column("errors", lambda device: str(device.hardware_errors), 1),
+    _Column("hottest", _temperature, 2),
+    _Column("fan", _from_details(_fans), 7, wide_only=True),
+    _Column("power", _from_details(lambda details: "" if details.watts is None else f"{details.watts:.1f} W"), 3),
+    _Column("energy", _efficiency, 6, wide_only=True),
 )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
+import pytest
 from rich.console import Console
 
 from miner.energy.monitor import EnergyReport
@@ -95,9 +97,12 @@ def test_pools_are_listed_with_their_counts() -> None:
     assert line in console.export_text()
 
 
-def shown(status: Status, width: int = 200) -> str:
-    console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(LiveDisplay(console, "title").render(status))
+def shown(status: Status, width: int = 200, height: int = 40, messages: Sequence[str] = ()) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height, record=True)
+    display = LiveDisplay(console, "title")
+    for message in messages:
+        display.message(message)
+    console.print(display.render(status))
     return console.export_text()
 
 
@@ -136,6 +141,32 @@ def test_many_devices_are_summed_up_and_narrow_screens_get_less() -> None:
     assert "average" not in narrow
     assert "asic0" in narrow
     assert "15.0 W" in narrow
+
+
+@pytest.mark.parametrize("width", [1, 8, 20, 30, 40, 60, 80, 120])
+def test_every_width_shows_the_devices_at_work(width: int) -> None:
+    text = shown(full_status(), width, 60)
+    assert max(map(len, text.splitlines())) <= width
+    if width >= 20:
+        assert "…" not in text
+        for part in ("cpu0", "MH/s", "asic0", "1.00 TH/s", "mining", "running"):
+            assert part in text
+    assert ("┃" in text) is (width >= 40), "a table where one fits"
+    assert ("hottest" in text) is (width >= 60)
+
+
+def test_short_terminals_show_counters_and_the_last_messages() -> None:
+    messages = [f"message {number}" for number in range(6)]
+    for height in range(8, 30):
+        text = shown(full_status(), 80, height, messages)
+        assert len(text.splitlines()) <= height, height
+        assert "accepted" in text
+        assert "message 5" in text
+    assert "message 0" not in shown(full_status(), 80, 14, messages)
+    assert "message 0" in shown(full_status(), 80, 30, messages)
+    assert "┃" not in shown(full_status(), 80, 10, messages)
+    many = full_status([core(f"cpu{index}") for index in range(64)], [])
+    assert "64 cpu 2.11 GH/s 64 at work" in shown(many, 80, 8)
 
 
 def test_rest_pause_and_trouble() -> None:
