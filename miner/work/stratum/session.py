@@ -36,6 +36,7 @@ FIRST_JOB_TIMEOUT_S = 45.0  #: from the connection to the first job
 SILENCE_S = 300.0  #: pools send work at least every minute or two; one that is silent for longer is gone
 SILENCE_V2_S = 900.0  #: without pings, and with a new job only where there is reason for one
 _WRITE_TIMEOUT_S = 15.0
+MOST_REFUSED = 30  #: shares in a row, late ones apart: work that is paid by nobody can be done elsewhere
 _USEFUL_S = 60.0
 _TICK_S = 1.0
 _READ_BYTES = 1 << 16
@@ -47,14 +48,22 @@ _PREFIX_BYTES = 2  # of extranonce2, where it has room: see build_job
 class PoolFailure(Exception):
     """A connection came to its end, or to nothing; one clause saying why.
 
-    `refused`: the pool does not want this worker. `redirect`: it wants us there, after `wait_s`.
+    `refused`: the pool does not want this worker. `useless`: it gives work and takes none. `redirect`: it wants us
+    there, after `wait_s`.
     """
 
     def __init__(
-        self, reason: str, *, refused: bool = False, redirect: PoolAddress | None = None, wait_s: float = 0.0
+        self,
+        reason: str,
+        *,
+        refused: bool = False,
+        useless: bool = False,
+        redirect: PoolAddress | None = None,
+        wait_s: float = 0.0,
     ) -> None:
         super().__init__(reason)
         self.refused = refused
+        self.useless = useless
         self.redirect = redirect
         self.wait_s = wait_s
 
@@ -117,6 +126,7 @@ class Session:
         self._answers: dict[int, tuple[asyncio.Future[Submission], float, Share]] = {}
         self._settled = asyncio.Event()
         self._settled.set()
+        self._refused = 0  # shares in a row
         self._published = 0
         self._notices = 0
         self._said: set[str] = set()  # complaints that the user has seen
@@ -285,6 +295,12 @@ class Session:
             )
         if rejection is not None and rejection.code in (UNAUTHORIZED, NOT_SUBSCRIBED):
             raise PoolFailure(f"it has forgotten us ({rejection})")  # as after its restart behind a proxy
+        if rejection is None:
+            self._refused = 0
+        elif rejection.code != STALE:
+            self._refused += 1
+            if self._refused >= MOST_REFUSED:
+                raise PoolFailure(f"it refused our last {self._refused} shares ({rejection})", useless=True)
 
     def _redirected(self, host: str | None, port: int | None, wait_s: float) -> None:
         """Elsewhere only on the same host, or where allowed: Stratum V1's reconnect is unauthenticated, and a classic

@@ -26,6 +26,7 @@ from miner.work.stratum_v2.client import StratumV2Client
 SETTLE_S = 3.0  #: a pool that is left for a better one may still answer its last shares for this long
 _LINGER_S = 0.2  # and takes those that were found before the change
 RETURN_S = 60.0  #: how often the pools before the one in use are tried again
+SHUN_S = 600.0  #: how long a pool that took none of our shares comes after all others
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 #: Shares that may wait for an answer at once: pools of Stratum V2 answer in batches, and a batch must fit.
 _IN_FLIGHT = 512
@@ -46,6 +47,7 @@ class _Pool:
     hops: int = 0  # redirects in a row without use: a pool may send us in a circle
     plain: bool = False  # it hangs up on mining.configure
     refused: bool = False
+    shunned_until: float = 0.0  # by the loop's clock
     heard: deque[str] = field(default_factory=lambda: deque(maxlen=_HEARD_KEPT))
 
 
@@ -125,15 +127,16 @@ class StratumSource:
                 self._changed.clear()
                 continue
             self._take_failure(pool, session, failure)
-            failures = 1 if session.useful else failures + 1
+            useful = session.useful and not failure.useless
+            failures = 1 if useful else failures + 1
             usable = self._usable()
             not_now = failure.wait_s > _PATIENCE_S and len(usable) > 1
             pause_s = max(
                 self._pause_after(failures, len(usable)),
-                _BACKOFF_S[0] if session.useful else 0.0,
+                _BACKOFF_S[0] if useful else 0.0,
                 0.0 if not_now else failure.wait_s,
             )
-            following = self._following(pool, usable, not_now or not (session.useful or pool.redirect is not None))
+            following = self._following(pool, usable, not_now or not (useful or pool.redirect is not None))
             again = "again" if following is pool else following.address.name
             self._say(session, f"{failure}; trying {again} in {pause_s:g} s")
             pool = following
@@ -165,14 +168,14 @@ class StratumSource:
     def switch_pool(self, number: int) -> None:
         """See PoolControl."""
         pool = self._numbered(number)
-        pool.enabled, pool.refused = True, False
+        pool.enabled, pool.refused, pool.shunned_until = True, False, 0.0
         self._put_first([pool])
 
     def enable_pool(self, number: int) -> None:
         """See PoolControl."""
         pool = self._numbered(number)
         if not pool.enabled:
-            pool.enabled, pool.refused, pool.account.state = True, False, "spare"
+            pool.enabled, pool.refused, pool.shunned_until, pool.account.state = True, False, 0.0, "spare"
             self._changed.set()
 
     def disable_pool(self, number: int) -> None:
@@ -216,11 +219,16 @@ class StratumSource:
         self._changed.set()
 
     def _refuse_to_end_with(self, pool: _Pool) -> None:
-        if self._usable() == [pool]:
+        if self._enabled() == [pool]:
             raise UserError(f"pool {pool.number}, {pool.address.name}, is the last one enabled")
 
-    def _usable(self) -> list[_Pool]:
+    def _enabled(self) -> list[_Pool]:
         return [pool for pool in self._pools if pool.enabled]
+
+    def _usable(self) -> list[_Pool]:
+        """Those enabled, in the order in which they are to be tried."""
+        now = asyncio.get_running_loop().time()
+        return sorted(self._enabled(), key=lambda pool: pool.shunned_until > now)  # stable
 
     # --- sessions ---
 
@@ -273,7 +281,7 @@ class StratumSource:
                     break
                 change = asyncio.create_task(self._changed.wait())
                 try:
-                    timeout = None if pool is usable[0] else RETURN_S
+                    timeout = None if pool is usable[0] is self._enabled()[0] else RETURN_S
                     await asyncio.wait({task, change}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     change.cancel()
@@ -358,6 +366,8 @@ class StratumSource:
             pool.hops += 1
             if pool.hops <= _MAX_HOPS:
                 pool.redirect = failure.redirect
+        if failure.useless:
+            pool.shunned_until = asyncio.get_running_loop().time() + SHUN_S
         if failure.refused:
             pool.refused = True
             if all(each.refused for each in self._usable()) and not self._ever_worked:

@@ -186,6 +186,63 @@ def test_refusals_are_counted_by_reason(code: int, reason: str, stale: bool) -> 
     play(lambda: Harness(server.url), scenario, server)
 
 
+async def refused_in_a_row(harness: Harness, job: Job, count: int) -> None:
+    for number in range(count):
+        await harness.source.submit(share_of(job, number))
+
+
+def test_a_pool_that_takes_no_share_comes_after_all_others_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, spare = easy(), easy()
+    monkeypatch.setattr(session, "MOST_REFUSED", 3)
+    looks, look = 0, StratumSource._better_than
+
+    async def counted(subject: StratumSource, pool: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look(subject, pool)
+
+    monkeypatch.setattr(StratumSource, "_better_than", counted)
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        await refused_in_a_row(harness, job, 1)
+        bad.pool.refuse_shares = [23, "Low difficulty share", None]
+        await refused_in_a_row(harness, job, 3)  # the first is a duplicate, and never goes out
+        bad.pool.refuse_shares = [21, "Job not found", None]
+        for number in range(3, 9):
+            assert (await harness.source.submit(share_of(job, number))).stale
+        bad.pool.refuse_shares = [23, "Low difficulty share", None]
+        await harness.source.submit(share_of(job, 9))
+        await harness.message("it refused our last 3 shares (23 low difficulty: Low difficulty share); trying")
+        await harness.until(lambda: harness.report(1).active)
+        await harness.until(lambda: looks >= 3)
+        assert bad.connected == 1, "it is not tried again beside the work"
+        bad.pool.refuse_shares = None
+        harness.source.switch_pool(0)
+        await harness.until(lambda: harness.report(0).active)
+
+    play(lambda: Harness(bad.url, spare.url), scenario, bad, spare)
+
+
+def test_an_outcast_is_used_where_there_is_no_other_and_forgiven_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, spare = easy(), easy()
+    monkeypatch.setattr(session, "MOST_REFUSED", 1)
+
+    async def scenario(harness: Harness) -> None:
+        job = await harness.job()
+        await spare.stop()
+        bad.pool.refuse_shares = [20, "?", None]
+        await harness.source.submit(share_of(job))
+        await harness.until(lambda: bad.connected == 2 and harness.report(0).active)
+        await spare.start()
+        await harness.until(lambda: harness.report(1).active)
+        bad.pool.refuse_shares = None
+        harness.source._pools[0].shunned_until = 0.0
+        await harness.until(lambda: harness.report(0).active)
+
+    play(lambda: Harness(bad.url, spare.url), scenario, bad, spare)
+
+
 @pytest.mark.parametrize("code", [24, 25])
 def test_a_pool_that_forgot_us_is_logged_in_to_again(code: int) -> None:
     server = easy()
