@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 import click
@@ -65,6 +67,7 @@ def main() -> None:
     from chain.primitives.errors import LocalFault, UserError
 
     _write_whatever_comes()
+    _have_a_home()
     try:
         cli()
     except (UserError, LocalFault) as error:
@@ -90,6 +93,15 @@ def _write_whatever_comes() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+def _have_a_home() -> None:
+    """For a user without an account and without HOME, as in containers: the root, as container runtimes say. What is
+    kept there by default can then be named elsewhere, or is missed with a line that says where it was sought."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.sep
 
 
 if __name__ == "__main__":

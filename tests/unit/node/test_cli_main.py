@@ -85,3 +85,16 @@ def test_what_the_terminal_cannot_show_becomes_question_marks() -> None:
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"5 ? ?", b"")
+
+
+def test_a_user_without_account_and_home_can_work() -> None:
+    program = (
+        "import pwd\ndef nobody(number): raise KeyError(number)\npwd.getpwuid = nobody\n"
+        "from node.cli import main as entry\n"
+        "entry.cli = lambda: print(entry.Path.home())\nentry.main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/\n", "")
