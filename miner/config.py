@@ -26,6 +26,7 @@ DEVICE_KINDS = ("cpu", "gpu", "asic", "auto")
 HTTP_PORT = 8078
 API_PORT = 4028  #: cgminer's
 _MAX_FILE = 1 << 20
+_ONE_LINE = dict.fromkeys((*range(32), *range(127, 160)), " ")  # control characters of a text that is shown
 
 
 class _Invalid(Exception):
@@ -250,7 +251,7 @@ def resolve_secret(what: str, value: str | None, env: str | None, file: Path | N
             raise UserError(f"the {what} should be in the environment variable {env}, which is not set")
     if file is not None:
         try:
-            lines = file.expanduser().read_text().splitlines()
+            lines = _at_home(str(file)).read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
             raise UserError(f"cannot read the {what} from {file}: {reason}") from None
@@ -326,7 +327,7 @@ class _Reader:
             return {name: self._value(hint.__args__[1], entry, (*where, name)) for name, entry in value.items()}
         if hint is Path:
             self._expect(isinstance(value, str), where, "a path in quotes", value)
-            return Path(value).expanduser()
+            return _at_home(value)
         if hint is float:
             # The comparison keeps out nan and inf, and whole numbers that no float holds.
             right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
@@ -347,7 +348,7 @@ class _Reader:
     def _fail(self, where: tuple[str | int, ...], message: str) -> typing.NoReturn:
         line = self._line_of(where)
         place = f"{self._path}, line {line}" if line else str(self._path)
-        raise UserError(f"{place}: {message}")
+        raise UserError(f"{place}: {message.translate(_ONE_LINE)}")
 
     def _line_of(self, where: tuple[str | int, ...]) -> int | None:
         """Where a key stands: found by reading the headers, as the parser keeps no places."""
@@ -410,7 +411,16 @@ def _placed(item: dataclasses.Field[Any], value: Any, folder: Path) -> Any:
         return value
     if isinstance(value, tuple):
         return tuple(_placed(item, entry, folder) for entry in value)
-    return str(folder / Path(value).expanduser()) if is_file(value) else value
+    return str(folder / _at_home(value)) if is_file(value) else value
+
+
+def _at_home(text: str) -> Path:
+    """The path with its ~ or ~NAME taken for a home; where there is none, it is the name of a file, as for a shell."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _toml(value: Any) -> str:

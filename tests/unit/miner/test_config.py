@@ -120,6 +120,8 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ("[energy]\ntariff = nan", 2, "energy.tariff must be a number, not nan"),
         ("[http]\nlisten = 'nowhere:port'", 2, "http.listen 'nowhere:port' is no place to listen at"),
         ("[api]\nallow = ['192.168.1.7/24']", 2, "api.allow knows networks like 192.168.1.0/24, not '192.168.1.7/24'"),
+        ("[http]\nlisten = 'a\\u0007\\nb'".replace("'", '"'), 2, "http.listen 'a  b' is no place to listen at"),
+        ("devices = ['c\\u001bpu']".replace("'", '"'), 1, "not 'c pu'"),
         ("pace_s = -1", 1, "pace_s must not be negative"),
         ("blocks = 0", 1, "blocks must be above 0"),
     ],
@@ -130,6 +132,13 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: i
     assert str(raised.value).startswith(f"{tmp_path / 'miner.toml'}, line {line}: ")
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load(tmp_path, "tls_ca = '~/ca.pem'").tls_ca == Path("/home/me/ca.pem")
+    assert load(tmp_path, "tls_ca = '~nobody-of-that-name/ca.pem'").tls_ca == tmp_path / "~nobody-of-that-name/ca.pem"
+    assert load(tmp_path, "network = '~/own.toml'").network == "/home/me/own.toml"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
