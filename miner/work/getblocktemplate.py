@@ -129,7 +129,7 @@ class TemplateSource:
             self._refresh.set()
 
     async def submit(self, share: Share) -> Submission:
-        """Offer a block to the node, again while it does not answer, for up to SUBMIT_PATIENCE_S."""
+        """Offer a block to the node, again while it does not answer or is starting, for up to SUBMIT_PATIENCE_S."""
         template: Template = share.unit.job.origin
         block_hex = solved_block(share.unit.job, share.unit.extranonce2, share.header).hex()
         arguments: list[Any] = [block_hex]
@@ -141,12 +141,12 @@ class TemplateSource:
             try:
                 answer = await self._clients[self._current].call("submitblock", *arguments)
                 break
-            except RpcError as error:
-                return Submission(False, False, str(error))
-            except (NodeUnreachable, WrongPassword) as error:
+            except (RpcError, NodeUnreachable, WrongPassword) as error:
+                if isinstance(error, RpcError) and error.code not in _WAIT_CODES:
+                    return Submission(False, False, str(error))
                 if asyncio.get_running_loop().time() > deadline:
                     return Submission(False, False, str(error))
-                offered_before = True
+                offered_before = offered_before or not isinstance(error, RpcError)
                 await asyncio.sleep(1.0)
         if answer is None or (answer == "duplicate" and offered_before):
             return Submission(True, False, None)

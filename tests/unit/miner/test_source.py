@@ -159,6 +159,20 @@ def test_refusals_carry_the_nodes_reason() -> None:
     play(scenario)
 
 
+def test_a_block_waits_for_a_node_that_starts() -> None:
+    async def scenario(harness: Harness, node: TemplateNode) -> None:
+        share = solve(await harness.job())
+        node.errors["submitblock"] = (-28, "Loading block index…")
+        offered = asyncio.create_task(harness.source.submit(share))
+        await harness.calls(node, "submitblock", 1)
+        node.errors.clear()
+        assert (await offered).accepted
+        node.errors["submitblock"] = (-22, "Block decode failed")
+        assert (await harness.source.submit(share)).reason == "Block decode failed"
+
+    play(scenario)
+
+
 def test_what_a_node_says_is_fit_for_a_terminal() -> None:
     nasty = "\x1b[2Jgone\n\ud800"
 
