@@ -234,6 +234,8 @@ class StratumClient:
         for line in self._lines.feed(data):
             if line.strip():
                 self._on_line(line)
+            else:
+                self._count_unasked()  # some send a blank line to keep a connection alive
             if self._closed():
                 break
         if self._lines.overflowed:
@@ -297,10 +299,8 @@ class StratumClient:
         if isinstance(message, Response):
             self._on_response(message)
             return
-        now = self._clock()
-        self._unasked.append(now)
-        if len(self._unasked) > FLOOD_MESSAGES and now - self._unasked.popleft() < FLOOD_WINDOW_S:
-            self._close("floods us with messages")
+        self._count_unasked()
+        if self._closed():
             return
         handler = self._handlers.get(message.method)
         try:
@@ -446,6 +446,12 @@ class StratumClient:
         self._events.append(Reconnect(host or None, port, wait))
 
     # --- bookkeeping ---
+
+    def _count_unasked(self) -> None:
+        now = self._clock()
+        self._unasked.append(now)
+        if len(self._unasked) > FLOOD_MESSAGES and now - self._unasked.popleft() < FLOOD_WINDOW_S:
+            self._close("floods us with messages")
 
     def _call(self, method: str, params: list[Any]) -> int:
         number = self._next_number

@@ -395,6 +395,8 @@ def test_floods_and_endless_lines_end_the_session() -> None:
     events = wire.client.receive_data(line * 5000)
     assert events[-1] == Closed("floods us with messages")
     assert len(events) == 2001
+    assert Wire().log_in().client.receive_data(b"\n \r\n" * 1500) == [Closed("floods us with messages")]
+    assert Wire().log_in().client.receive_data(b"\n" * 1000) == []
     wire = Wire().log_in()
     for _ in range(50):  # many, but slowly
         wire.clock.now += 1
