@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,14 @@ from miner.gpu.discovery import FoundDevice
 from miner.work.job import Job
 
 ADDRESS = encode_address(b"\x00\x14" + bytes(range(20)), NETWORKS["dev"].addresses) or ""
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_of_the_tests() -> Iterator[None]:
+    """A run's last act is to be deaf to it, and so would be what later tests start."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture
