@@ -31,14 +31,14 @@ def inner(*arguments: Any) -> Any:
 
 
 def _declare(decorate: Any) -> Any:
-    """`decorate`, but where the code on disk is an older version's and names what this one no longer has, Numba cannot
-    even read that it is out of date: then it is dropped.
+    """`decorate`, but what is on disk and cannot be read is dropped: an older version's code that names what this one
+    no longer has, of which Numba cannot even read that it is out of date, or files that a power cut left half written.
     """
 
     def declare(function: Any) -> Any:
         try:
             return decorate(function)
-        except (ImportError, AttributeError):
+        except Exception:  # unpickling raises whatever it likes; what is wrong with the function comes again
             njit(cache=True)(function)._cache.flush()
             return decorate(function)
 

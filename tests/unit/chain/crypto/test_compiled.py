@@ -1,4 +1,4 @@
-"""Compiled code that an older version left on disk."""
+"""Compiled code on disk that an older version or a power cut left there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
 SHAPE = "from typing import NamedTuple\n\n\nclass Pair(NamedTuple):\n    a: int\n    b: int\n"
@@ -43,3 +45,16 @@ def test_code_of_a_version_that_named_what_is_gone_is_compiled_anew(tmp_path: Pa
     assert run(tmp_path) == "8\n"
     assert {path.name for path in (tmp_path / "cache").rglob("*.nbi")} == kept, "it was the same place on disk"
     assert run(tmp_path) == "8\n"
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_code_that_a_power_cut_left_half_written_is_compiled_anew(tmp_path: Path, suffix: str, share: float) -> None:
+    (tmp_path / "pair.py").write_text(SHAPE)
+    (tmp_path / "total.py").write_text(SUM.format(module="pair", more=""))
+    assert run(tmp_path) == "7\n"
+    for path in (tmp_path / "cache").rglob(f"*.{suffix}"):
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * share)])
+    assert run(tmp_path) == "7\n"
+    assert run(tmp_path) == "7\n"
