@@ -18,7 +18,7 @@ from chain.params import NETWORKS, NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.errors import UserError
 from chain.primitives.types import BlockHash
-from chain.storage.block_files import read_record, scan_blocks, xor_bytes
+from chain.storage.block_files import BlockFiles, read_record, scan_blocks, xor_bytes
 from chain.storage.layout import XOR_FILE
 
 if TYPE_CHECKING:
@@ -98,8 +98,10 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
             yield ImportProgress(importer.accepted, importer.refused, done, total, events)
             events = []
     if not seen:
+        with path.open("rb") as file:
+            head = file.read(4)
         raise UserError(
-            f"{path} holds no blocks of network {chain.params.name}{_whose(path, chain.params)}: "
+            f"{path} holds no blocks of network {chain.params.name}{_whose(head, chain.params)}: "
             "--loadblock takes blk*.dat or bootstrap.dat files of the same network"
         )
     yield ImportProgress(importer.accepted, importer.refused, total, total, events)
@@ -116,12 +118,28 @@ def _key_beside(path: Path, magic: bytes) -> bytes:
     return key if len(key) == 8 and any(key) and xor_bytes(head, key, 0) == magic else b""
 
 
-def _whose(path: Path, params: NetworkParams) -> str:
-    """If another network's blocks begin the file, which."""
-    with path.open("rb") as file:
-        head = file.read(4)
+def _whose(head: bytes, params: NetworkParams) -> str:
+    """If another network's blocks begin like this, which."""
     other = next((known for known in NETWORKS.values() if known.magic == head and known is not params), None)
     return f", but of {other.name}" if other is not None else ""
+
+
+def refuse_foreign(files: BlockFiles, params: NetworkParams) -> None:
+    """UserError if all that is in the block files is another network's, or nothing known: writing would begin at the
+    end of our last block there, which is nowhere, and destroy it.
+    """
+    first = files.first_file()
+    if first is None:
+        return
+    number, head = first
+    if params.magic.startswith(head) or not any(head):
+        return
+    whose = _whose(head, params)
+    if next(files.scan(number, 0, only=bool(whose)), None) is None:
+        raise UserError(
+            f"{files.blocks_dir} holds no blocks of network {params.name}{whose}: choose the network that they belong"
+            " to, or another --datadir. Nothing there was changed"
+        )
 
 
 def catch_up(chain: Chainstate) -> int:

@@ -137,6 +137,7 @@ class Chainstate:
                 first_block=params.genesis.raw,
                 restore_key=reindex,
             )
+            block_import.refuse_foreign(self.files, params)
             self._blocks = StoredBlocks(self.files, params)
             self._mover = CoinsMover(
                 self.index,

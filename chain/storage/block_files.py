@@ -158,6 +158,17 @@ class BlockFiles:
             p.stat().st_size for p in self.blocks_dir.iterdir() if p.name[:3] in ("blk", "rev") and p.suffix == ".dat"
         )
 
+    def first_file(self) -> tuple[int, bytes] | None:
+        """(number, first four bytes) of the first block file that is not empty; None if there is none. The bytes are
+        zeros where a power cut took what was written.
+        """
+        for path in sorted(self.blocks_dir.glob("blk*.dat")):
+            if path.stem[3:].isdecimal() and path.stat().st_size:
+                with path.open("rb") as file:
+                    head = file.read(4)
+                return int(path.stem[3:]), xor_bytes(head, self._key, 0) if any(head) else head
+        return None
+
     def has_file(self, file_number: int) -> bool:
         """Whether block file `file_number` exists."""
         return block_file(self.blocks_dir, file_number).exists()

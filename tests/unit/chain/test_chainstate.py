@@ -336,7 +336,7 @@ def test_second_node_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_folder_of_another_network_is_refused(tmp_path: Path) -> None:
     open_chain(tmp_path).close()
-    with pytest.raises(UserError, match="holds another chain"):
+    with pytest.raises(UserError, match="holds no blocks of network dev, but of regtest"):
         Chainstate(network("dev"), tmp_path)
     open_chain(tmp_path).close()
 

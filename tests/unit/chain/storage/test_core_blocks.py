@@ -220,3 +220,31 @@ def test_a_lost_key_is_named_and_restored(tmp_path: Path, rng: random.Random) ->
             list(chain.reindex())
             assert chain.tip.hash == blocks[-1].hash
         assert path.read_bytes() == key
+
+
+@pytest.mark.parametrize("xor", [False, True])
+@pytest.mark.parametrize("options", [{}, {"reindex": True}])
+@pytest.mark.parametrize("own_database", [False, True])
+def test_the_blocks_of_another_network_are_refused_and_left_alone(
+    tmp_path: Path, xor: bool, options: dict[str, bool], own_database: bool
+) -> None:
+    other = network("testnet3")
+    source, folder = tmp_path / "testnet3", tmp_path / "ours"
+    Chainstate(other, source, script_threads=0, block_xor=xor).close()
+    if own_database:
+        Chainstate(REGTEST, folder, script_threads=0).close()
+        shutil.rmtree(folder / "blocks")
+    shutil.copytree(source / "blocks", folder / "blocks")
+    (folder / "blocks" / "rev00000.dat").write_bytes(b"undo data")
+    before = {path.name: path.read_bytes() for path in (folder / "blocks").iterdir()}
+    with pytest.raises(UserError, match="holds no blocks of network regtest, but of testnet3: .* Nothing there"):
+        Chainstate(REGTEST, folder, script_threads=0, **options)
+    assert {path.name: path.read_bytes() for path in (folder / "blocks").iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [bytes(300), REGTEST.magic[:2], REGTEST.magic + bytes(20)])
+def test_a_first_block_that_was_not_written_whole_is_written_again(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "blocks").mkdir()
+    (tmp_path / "blocks" / "blk00000.dat").write_bytes(content)
+    with Chainstate(REGTEST, tmp_path, script_threads=0) as chain:
+        assert chain.read_block_raw(chain.index.genesis) == REGTEST.genesis.raw
