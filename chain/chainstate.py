@@ -367,7 +367,9 @@ class Chainstate:
     # What a person may decide
 
     def invalidate_block(self, block_hash: bytes) -> list[Event]:
-        """Treat a block, and all that build on it, as invalid. UserError if it is unknown or the genesis block."""
+        """Treat a block, and all that build on it, as invalid. UserError, and nothing changed, if it is unknown, the
+        genesis block, or below a block that was pruned; LocalFault if the disk fails.
+        """
         entry = self._known(block_hash)
         if entry.prev is None:
             raise UserError("The genesis block cannot be invalidated")
@@ -379,8 +381,19 @@ class Chainstate:
                 f" at height {base.height}, which is still being validated. Wait until getchainstates shows one"
                 " chainstate"
             )
-        while self.index.in_active(entry):
-            self._disconnect_tip()
+        if self.index.in_active(entry):
+            lost = self._lost_above(entry.height - 1)
+            if lost is not None:
+                raise UserError(
+                    f"Block {hash_to_hex(entry.hash)} at height {entry.height} cannot be invalidated: block"
+                    f" {lost.height}, which would be taken back with it, was deleted by pruning. Choose one above it"
+                )
+            try:
+                while self.index.in_active(entry):
+                    self._disconnect_tip()
+            except LocalFault:
+                self._fault = True
+                raise
         self.index.mark_failed(entry)
         self.index.rebuild_candidates()
         events = self.activate_best_chain()
@@ -592,6 +605,13 @@ class Chainstate:
         fork = index.fork_point(target)
         if fork is None:
             raise LocalFault("The block index does not reach back to genesis; start with --reindex to rebuild it")
+        lost = self._lost_above(fork.height)
+        if lost is not None:
+            raise LocalFault(
+                f"The chain with the most work leaves the present one above height {fork.height}, but block"
+                f" {lost.height}, which would have to be taken back, was deleted by pruning; start with --reindex to"
+                " download the chain again"
+            )
         moves = 0
         while self.tip is not fork:
             self._disconnect_tip()
@@ -626,6 +646,13 @@ class Chainstate:
             coins.trim()
             if coins.over_budget:
                 self.flush()
+
+    def _lost_above(self, height: int) -> BlockIndexEntry | None:
+        """The highest block of the active chain above `height` that cannot be taken back, because it or what it spent
+        is not on disk any more.
+        """
+        above = (self.index.active[at] for at in range(len(self.index.active) - 1, height, -1))
+        return next((entry for entry in above if not (entry.have_data and entry.have_undo)), None)
 
     def _disconnect_tip(self) -> None:
         entry = self.tip

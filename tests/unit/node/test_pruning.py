@@ -8,7 +8,7 @@ import pytest
 
 from chain.chainstate import MIN_BLOCKS_TO_KEEP, Chainstate
 from chain.params import network
-from chain.primitives.errors import LocalFault
+from chain.primitives.errors import LocalFault, UserError
 from chain.templates.assembler import assemble_exact
 from node.pruning import prune_chain
 from tests.support.regtest import solve
@@ -24,9 +24,9 @@ def _open(folder: Path) -> Chainstate:
     )
 
 
-def _mine(chain: Chainstate, count: int) -> None:
+def _mine(chain: Chainstate, count: int, script: bytes = b"\x51") -> None:
     for _ in range(count):
-        chain.process_block(solve(assemble_exact(chain, [], b"\x51", now=START + 60 * chain.tip.height).block))
+        chain.process_block(solve(assemble_exact(chain, [], script, now=START + 60 * chain.tip.height).block))
 
 
 def test_old_files_go_and_the_chain_goes_on(tmp_path: Path) -> None:
@@ -70,4 +70,48 @@ def test_what_an_index_needs_is_kept(tmp_path: Path) -> None:
     assert prune_chain(chain, chain.tip.height, ("some index", 20)) < 20
     assert chain.index.active[20].have_data
     assert prune_chain(chain, chain.tip.height, ("some index", chain.tip.height)) > 20
+    chain.close()
+
+
+def test_what_was_pruned_is_not_taken_back_half_way(tmp_path: Path) -> None:
+    chain = _open(tmp_path)
+    _mine(chain, 20)
+    left = chain.index.active[10]
+    old_tip, old_blocks = chain.tip, [chain.read_block(entry) for entry in chain.index.active[10:]]
+    chain.invalidate_block(left.hash)
+    _mine(chain, MIN_BLOCKS_TO_KEEP + 150, b"\x52")
+    gone = prune_chain(chain, chain.tip.height)
+    assert gone > left.height
+    tip = chain.tip
+    with pytest.raises(UserError, match=f"block {gone}, which would be taken back with it, was deleted by pruning"):
+        chain.invalidate_block(chain.index.active[gone - 1].hash)
+    assert chain.tip is tip
+    assert not chain.has_failed
+    chain.invalidate_block(chain.index.active[gone + 1].hash)  # as far as there are blocks it works
+    assert chain.tip.height == gone
+    # A chain that leaves ours below what was pruned, and has more work, cannot be followed: the old state stays.
+    chain.reconsider_block(tip.hash)
+    assert chain.tip is tip
+    index = chain.index
+    index.clear_failed(left)
+    for block in old_blocks:
+        assert chain.accept_block(block)[1]
+    old_tip.chainwork = type(old_tip.chainwork)(tip.chainwork + 1)
+    index.rebuild_candidates()
+    with pytest.raises(LocalFault, match=f"above height 9, but block {gone}, .* --reindex"):
+        chain.activate_best_chain()
+    assert chain.has_failed
+    assert chain.tip is tip
+    chain.close()
+
+
+def test_a_damaged_block_ends_the_invalidation_and_the_chain(tmp_path: Path) -> None:
+    chain = _open(tmp_path)
+    _mine(chain, 5)
+    chain.close()
+    chain = _open(tmp_path)
+    (tmp_path / "blocks" / "rev00000.dat").write_bytes(b"")
+    with pytest.raises(LocalFault):
+        chain.invalidate_block(chain.index.active[2].hash)
+    assert chain.has_failed  # so the node stops, and the next start has the old tip
     chain.close()
