@@ -33,7 +33,7 @@ from chain.consensus.block import (
 )
 from chain.consensus.errors import BlockResult, ConsensusError, RejectReason
 from chain.events import BlockConnected, BlockDisconnected, BlockRejected, Event, EventLog, HeaderTipChanged, TipChanged
-from chain.index import VALID_SCRIPTS, BlockIndexEntry, HeaderIndex
+from chain.index import VALID_SCRIPTS, BlockIndexEntry, HeaderIndex, any_pruned
 from chain.params import AssumeUtxo, NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.errors import LocalFault, UserError
@@ -95,7 +95,8 @@ class Chainstate:
         tree and coins are forgotten, with `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle
         collector is set up for the whole process (chain.collector).
 
-        UserError if another node uses the directory or it holds another chain; LocalFault if it is damaged or the
+        UserError if another node uses the directory, it holds another chain, or the blocks for `reindex_chainstate`
+        were pruned; LocalFault if it is damaged or the
         disk fails.
         """
         self.params = params
@@ -156,6 +157,11 @@ class Chainstate:
             self.coins = CoinsCache(self._coin_store, dbcache_bytes)
             self._last_flush = time.monotonic()
             if reindex_chainstate:
+                if any_pruned(self._store.load_index()):
+                    raise UserError(
+                        f"The coins cannot be rebuilt from {datadir / BLOCKS_DIR}: blocks there were deleted by pruning."
+                        " Start with --reindex to download the chain again"
+                    )
                 self._store.wipe_coins()
             self._load(stores, scan=not reindex, activate=not reindex and not reindex_chainstate)
         except BaseException:
@@ -229,6 +235,11 @@ class Chainstate:
     def has_failed(self) -> bool:
         """Whether the disk failed in mid-change: nothing more will be written. Close and open again."""
         return self._fault
+
+    @property
+    def has_pruned_blocks(self) -> bool:
+        """Whether blocks of the active chain were here once and were deleted."""
+        return any(entry.tx_count and not entry.have_data for entry in self.index.active)
 
     def get_coin(self, outpoint: OutPoint) -> PackedCoin | None:
         """The unspent coin at an outpoint, as of the tip."""

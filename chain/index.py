@@ -209,6 +209,15 @@ class BlockIndexEntry:
         return f"BlockIndexEntry({self.height}, {self.hash[::-1].hex()})"
 
 
+def any_pruned(rows: Iterable[tuple[BlockHash, bytes]]) -> bool:
+    """Whether one of the stored blocks, (hash, INDEX_RECORD) of each, was received and then deleted."""
+    for _, record in rows:
+        _, _, _, _, status, tx_count, _, _, _ = INDEX_FIELDS.unpack(record)
+        if tx_count and not status & HAVE_DATA:
+            return True
+    return False
+
+
 def last_common_ancestor(a: BlockIndexEntry, b: BlockIndexEntry) -> BlockIndexEntry:
     """The highest block that both build on (or are)."""
     while a._branch is not b._branch:

@@ -57,6 +57,10 @@ INDEXES_MESSAGE: Final = (
 DAMAGE_MESSAGE: Final = (
     "Corrupted block database detected: please restart with -reindex or -reindex-chainstate to recover."
 )
+UNPRUNE_MESSAGE: Final = (
+    "You need to rebuild the database using -reindex to go back to unpruned mode.  This will redownload the entire"
+    " blockchain"
+)
 BIND_ADVICE: Final = "choose an address of this computer and a free port with --bind HOST:PORT, or --no-listen"
 PORT_FILE: Final = "rpc.port"
 
@@ -280,6 +284,8 @@ class Node:
         try:
             for remark in chain.remarks:
                 log.info("%s", remark)
+            if not config.prune_mib and chain.has_pruned_blocks:
+                raise UserError(UNPRUNE_MESSAGE)
             mempool = Mempool(chain, mempool_policy(config, self.params), self.clock)
             worker = ChainWorker(chain, mempool, self.clock, notify)
             worker.indexes = open_indexes(config, chain, self.folder)

@@ -360,6 +360,8 @@ def _check(config: NodeConfig) -> None:
         raise UserError("Prune mode is incompatible with -txindex.")
     if config.prune_mib and config.address_index:
         raise UserError("Prune mode is incompatible with -addressindex.")
+    if config.prune_mib and config.reindex_chainstate:
+        raise UserError("Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.")
     if config.block_filter_index not in ("", "basic"):
         raise UserError(f"Unknown -blockfilterindex value {config.block_filter_index}.")
     if config.peer_block_filters and not config.block_filter_index:

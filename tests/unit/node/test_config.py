@@ -164,6 +164,7 @@ def test_a_signet_with_a_challenge_of_its_own(tmp_path: Path) -> None:
         (["-regtest", "-uacomment=/"], "User Agent comment (/) contains unsafe characters."),
         (["-regtest", f"-uacomment={'a' * 256}"], "exceeds maximum length (256)"),
         (["-regtest", "-prune=100"], "Prune configured below the minimum"),
+        (["-regtest", "-prune=1", "-reindex-chainstate"], "Prune mode is incompatible with -reindex-chainstate"),
         (["-regtest", "-minrelaytxfee=x"], "Invalid amount for -minrelaytxfee"),
         (["-regtest", "-proxy=127.0.0.1:9050"], "-proxy is not supported"),
         (["-regtest", "-port=99999"], "Invalid port specified in -port: '99999'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from chain.chainstate import MIN_BLOCKS_TO_KEEP, Chainstate
 from chain.params import network
 from chain.primitives.errors import LocalFault, UserError
 from chain.templates.assembler import assemble_exact
+from node.app import Node
+from node.config import NodeConfig
 from node.pruning import prune_chain
 from tests.support.regtest import solve
 
@@ -18,9 +21,14 @@ START = REGTEST.genesis.header.time + 3600
 FILE_BYTES = 0x4000
 
 
-def _open(folder: Path) -> Chainstate:
+def _open(folder: Path, *, reindex_chainstate: bool = False) -> Chainstate:
     return Chainstate(
-        REGTEST, folder, clock=lambda: START + 100_000.0, script_threads=0, max_block_file_size=FILE_BYTES
+        REGTEST,
+        folder,
+        clock=lambda: START + 100_000.0,
+        script_threads=0,
+        max_block_file_size=FILE_BYTES,
+        reindex_chainstate=reindex_chainstate,
     )
 
 
@@ -115,3 +123,50 @@ def test_a_damaged_block_ends_the_invalidation_and_the_chain(tmp_path: Path) -> 
         chain.invalidate_block(chain.index.active[2].hash)
     assert chain.has_failed  # so the node stops, and the next start has the old tip
     chain.close()
+
+
+def test_coins_are_not_thrown_away_where_the_blocks_to_rebuild_them_are_gone(tmp_path: Path) -> None:
+    chain = _open(tmp_path)
+    _mine(chain, MIN_BLOCKS_TO_KEEP + 150)
+    assert not chain.has_pruned_blocks
+    prune_chain(chain, chain.tip.height)
+    assert chain.has_pruned_blocks
+    tip = chain.tip.hash
+    chain.close()
+    with pytest.raises(UserError, match="blocks there were deleted by pruning. Start with --reindex"):
+        _open(tmp_path, reindex_chainstate=True)
+    with _open(tmp_path) as chain:
+        assert chain.tip.hash == tip
+
+
+@pytest.mark.parametrize("reindex_chainstate", [False, True])
+def test_a_node_that_is_to_keep_all_blocks_does_not_start_without_some(
+    tmp_path: Path, reindex_chainstate: bool
+) -> None:
+    chain = _open(tmp_path / "regtest")
+    _mine(chain, MIN_BLOCKS_TO_KEEP + 150)
+    prune_chain(chain, chain.tip.height)
+    tip = chain.tip.hash
+    chain.close()
+
+    async def start() -> None:
+        config = NodeConfig(
+            network="regtest",
+            datadir=tmp_path,
+            rpc_server=False,
+            listen=False,
+            connect=("0",),
+            print_to_console=False,
+            reindex_chainstate=reindex_chainstate,
+        )
+        node = Node(config)
+        try:
+            await node.start()
+        finally:
+            await node.close()
+
+    # It would offer peers what it does not have.
+    with pytest.raises(UserError, match="to go back to unpruned mode" if not reindex_chainstate else "--reindex"):
+        asyncio.run(start())
+    with _open(tmp_path / "regtest") as chain:
+        assert chain.tip.hash == tip
