@@ -18,7 +18,7 @@ from node.rpc import descriptors
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, Text, invalid_parameter, misc, not_found
 from node.rpc.format import block_json, header_json, script_json, target_hex
-from node.rpc.jsonio import JSON, money
+from node.rpc.jsonio import JSON, money, wrong_type
 from node.rpc.registry import Arg, Kind, rpc
 from node.rpc.values import (
     block_at,
@@ -535,6 +535,8 @@ def getblockstats(context: RpcContext, hash_or_height: JSON, stats: list[JSON] |
     if not stats:
         return values
     for name in stats:
+        if not isinstance(name, str):
+            raise wrong_type(name, "string")
         if name not in values:
             raise invalid_parameter(f"Invalid selected statistic '{name}'")
     return {name: values[name] for name in values if name in stats}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from chain.primitives.amount import COIN, MAX_MONEY
@@ -109,11 +109,13 @@ def pretty(value: JSON) -> str:
 
 def loads(text: str | bytes) -> JSON:
     """Parse JSON; numbers with a point or an exponent come out as Decimal. Raises ValueError (also for NaN, Infinity,
-    absurd depth)."""
+    absurd depth and exponents)."""
     try:
         return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except InvalidOperation as error:
+        raise ValueError("a number's exponent is out of range") from error
 
 
 class RepeatedKeys(dict[str, JSON]):

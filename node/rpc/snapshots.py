@@ -54,8 +54,11 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
     service = context.chain_service
     target = await service.call(_target, context, kind, options)
     path = _absolute(context, path_text)
-    fifo = path.is_fifo()
-    if path.exists() and not fifo:
+    try:
+        exists, fifo = path.exists(), path.is_fifo()
+    except OSError as error:
+        raise invalid_parameter(f"Couldn't open file {path} for writing.") from error
+    if exists and not fifo:
         raise invalid_parameter(
             f"{path} already exists. If you are sure this is what you want, move it out of the way first"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import json
 
 import pytest
 
@@ -42,3 +44,26 @@ def test_replies_carry_exactly_what_their_version_asks_for() -> None:
     assert not new.notification
     assert Call(version2=True).notification
     assert not Call().notification
+
+
+def test_a_long_batch_lets_others_have_their_turn() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def batch() -> object:
+        beside = asyncio.create_task(other())
+        response = await RpcServer(Authenticator())._answer(b"[" + b"1," * 4999 + b"1]")
+        beside.cancel()
+        return response.body
+
+    body = asyncio.run(batch())
+    assert turns >= 10
+    assert isinstance(body, bytes)
+    answers = json.loads(body)
+    assert len(answers) == 5000
+    assert all(answer["error"]["code"] == Code.INVALID_REQUEST for answer in answers)
