@@ -225,18 +225,21 @@ class Node:
 
     async def _start_rpc(self) -> RpcServer:
         config = self.config
-        cookie = Path(config.rpc_cookie_file or ".cookie")
-        cookie = cookie if cookie.is_absolute() else self.folder / cookie
+        cookie = self.folder / (config.rpc_cookie_file or ".cookie")
         try:
             authenticator = Authenticator(
                 user=config.rpc_user, password=config.rpc_password, rpcauth=config.rpc_auth, cookie_path=cookie
             )
-            if config.pid_file:
-                pid_path = Path(config.pid_file)
-                self._pid_file = pid_path if pid_path.is_absolute() else self.folder / pid_path
-                write_private(self._pid_file, f"{os.getpid()}\n")
         except OSError as error:
-            raise LocalFault(f"Cannot write to {self.folder}: {error.strerror}") from error
+            raise LocalFault(f"Cannot write {cookie}: {error.strerror}") from error
+        if config.pid_file:
+            pid_path = self.folder / config.pid_file
+            try:
+                write_private(pid_path, f"{os.getpid()}\n")
+            except OSError as error:
+                authenticator.close()
+                raise LocalFault(f"Cannot write {pid_path}: {error.strerror}") from error
+            self._pid_file = pid_path  # from here on it is ours, to be deleted at the end
         server = RpcServer(
             authenticator,
             threads=config.rpc_threads,
@@ -446,7 +449,7 @@ class Node:
         worker.mempool.loaded = True
 
     def _note_height(self, height: int) -> None:
-        if self.config.stop_at_height and height >= self.config.stop_at_height:
+        if 0 < self.config.stop_at_height <= height:
             self.stop()
 
     async def _maintain(self) -> None:
@@ -545,7 +548,7 @@ def mempool_policy(config: NodeConfig, params: NetworkParams) -> MempoolPolicy:
     if min_relay_fee == DEFAULT_MIN_RELAY_FEE_RATE:  # left alone, it follows a higher incremental rate, as in Core
         min_relay_fee = max(min_relay_fee, config.incremental_relay_fee)
     largest = config.limit_cluster_kvb * 1000
-    if 0 < config.max_mempool_mb * 1_000_000 < largest * 40:  # Core's bound: the largest cluster's memory
+    if config.max_mempool_mb < 0 or 0 < config.max_mempool_mb * 1_000_000 < largest * 40:  # Core's bound: the largest cluster's memory
         raise UserError(f"-maxmempool must be at least {-(-largest * 40 // 1_000_000)} MB")
     return MempoolPolicy(
         min_relay_fee_rate=min_relay_fee,

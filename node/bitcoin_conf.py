@@ -134,6 +134,8 @@ WITHOUT_EFFECT: Final = ("externalip", "maxuploadtarget", "peerbloomfilters", "r
 #: Accepting these without doing what they say would expose a user: refused unless switched off.
 _PRIVACY: Final = ("proxy", "onion", "onlynet", "i2psam")
 _SPECIAL: Final = frozenset({"datadir", "conf", "chain", "h", "help", "?", "version", *_SWITCHES})
+#: Numbers that are taken for the least that works where they are below it, as Core does.
+_RAISED: Final = frozenset({"dbcache", "mempoolexpiry", "rpcservertimeout", "rpcthreads", "rpcworkqueue"})
 #: Options whose bare form means a list entry '1' ("all"), not the boolean true.
 _ALIASES: Final = {"?": "h", "help": "h"}
 
@@ -345,6 +347,8 @@ def _convert(option: Option, text: str) -> Any:
             return value
         if option.minimum is not None and value < option.minimum and option.core in ("mocktime",):
             return check_range(option, value, f"-{option.core}")
+        if option.minimum is not None and option.core in _RAISED:
+            return max(value, option.minimum)
         return value
     if option.kind is Kind.FEE:
         whole, _, part = text.partition(".")

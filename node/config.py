@@ -352,6 +352,8 @@ def _check(config: NodeConfig) -> None:
             f" ({MINIMUM_RESERVED_WEIGHT})"
         )
     user_agent(config)
+    if config.peer_timeout_s <= 0:
+        raise UserError("peertimeout must be a positive integer.")
     if config.prune_mib < 0:
         raise UserError("Prune cannot be configured with a negative value.")
     if 1 < config.prune_mib < 550:

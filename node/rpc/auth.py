@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import hmac
 import os
@@ -69,6 +70,8 @@ def _parse_rpcauth(line: str) -> tuple[bytes, bytes, bytes]:
 def write_private(path: Path, text: str) -> None:
     """Create `path` readable by its owner alone and only ever complete: written beside, then renamed. OSError passes
     through."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

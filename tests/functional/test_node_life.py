@@ -264,3 +264,20 @@ def test_bitcoind_exit_codes(arguments: list[str], status: int, stream: str, tex
     )
     assert done.returncode == status
     assert text in getattr(done, stream)
+
+
+@pytest.mark.parametrize("option", ["-pid", "-rpccookiefile"])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, option: str) -> None:
+    """What is in its place, here a folder, stays."""
+    place = tmp_path / "place"
+    place.mkdir()
+    for value in ("/", str(place), str(tmp_path / "no" / "file")):
+        done = subprocess.run(
+            [sys.executable, "-m", "node.bitcoind", f"-datadir={tmp_path}", "-regtest", f"{option}={value}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert f"Cannot write {value}: " in _one_line(done.stderr)
+    assert place.is_dir()

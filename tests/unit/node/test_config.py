@@ -165,6 +165,7 @@ def test_a_signet_with_a_challenge_of_its_own(tmp_path: Path) -> None:
         (["-regtest", f"-uacomment={'a' * 256}"], "exceeds maximum length (256)"),
         (["-regtest", "-prune=100"], "Prune configured below the minimum"),
         (["-regtest", "-prune=1", "-reindex-chainstate"], "Prune mode is incompatible with -reindex-chainstate"),
+        (["-regtest", "-peertimeout=0"], "peertimeout must be a positive integer."),
         (["-regtest", "-minrelaytxfee=x"], "Invalid amount for -minrelaytxfee"),
         (["-regtest", "-proxy=127.0.0.1:9050"], "-proxy is not supported"),
         (["-regtest", "-port=99999"], "Invalid port specified in -port: '99999'"),
@@ -174,6 +175,13 @@ def test_bad_command_lines(tmp_path: Path, arguments: list[str], complaint: str)
     with pytest.raises(UserError) as caught:
         _conf(tmp_path, "", *arguments)
     assert complaint in str(caught.value)
+
+
+def test_numbers_too_small_to_work_are_raised_as_in_core(tmp_path: Path) -> None:
+    arguments = ("-rpcthreads=-100", "-rpcworkqueue=0", "-rpcservertimeout=-1", "-dbcache=-5", "-mempoolexpiry=-1")
+    config = _conf(tmp_path, "", "-regtest", *arguments)
+    assert (config.rpc_threads, config.rpc_work_queue, config.rpc_timeout_s) == (1, 1, 1)
+    assert (config.dbcache_mib, config.mempool_expiry_h) == (4, 1)
 
 
 def test_a_missing_datadir_is_named(tmp_path: Path) -> None:
