@@ -23,7 +23,7 @@ from chain.primitives.transaction import Transaction
 from chain.script.flags import STANDARD_FLAGS
 from chain.script.script import legacy_sigop_count, sigop_cost
 from chain.templates.coinbase import commitment_script, make_coinbase
-from chain.templates.template import BlockTemplate, TemplateTx, dependencies, minimum_time
+from chain.templates.template import MAX_TIME, BlockTemplate, TemplateTx, dependencies, minimum_time
 
 DEFAULT_RESERVED_WEIGHT: Final = 8_000  #: for header, count and coinbase (Core's -blockreservedweight)
 MINIMUM_RESERVED_WEIGHT: Final = 2_000
@@ -180,7 +180,7 @@ def _finish(
         height, script_pubkey, value, witness_commitment=commitment, extranonce=extranonce, extra=coinbase_extra
     )
     lowest = minimum_time(prev, params)
-    time = max(lowest, now)
+    time = max(lowest, min(now, MAX_TIME))
     bits = version_bits if version_bits is not None else VersionBits(params)
     return BlockTemplate(
         prev=prev,

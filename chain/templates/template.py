@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from chain.consensus.bip54 import is_bip54_active
 from chain.consensus.constants import (
@@ -25,6 +25,9 @@ from chain.primitives.merkle import merkle_root
 from chain.primitives.target import target_from_nbits
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import BlockHash, Nbits
+
+
+MAX_TIME: Final = 0xFFFFFFFF  #: a header's 32 bits, which a clock that tests set may be beyond
 
 
 class TemplateTx(NamedTuple):
@@ -111,7 +114,7 @@ class BlockTemplate:
     def at(self, now: int, params: NetworkParams) -> BlockTemplate:
         """The same template with its timestamp moved on to `now` (Unix seconds); where an old tip makes blocks
         easier, its target too."""
-        time = max(self.min_time, now)
+        time = max(self.min_time, min(now, MAX_TIME))
         if time <= self.time:
             return self
         nbits = next_nbits(self.prev, time, params) if params.allow_min_difficulty else self.nbits

@@ -185,6 +185,13 @@ def test_time_moves_on(node: RegtestNode) -> None:
     node.chain.test_block_validity(later.block)
 
 
+def test_a_clock_beyond_what_a_header_holds_gives_its_last_second(node: RegtestNode) -> None:
+    late = 0xFFFFFFFF + 1000
+    assert build(node).at(late, node.params).block.header.time == 0xFFFFFFFF
+    node.time = late
+    assert build(node).block.header.time == 0xFFFFFFFF
+
+
 def test_time_is_above_the_median_when_the_clock_is_behind(node: RegtestNode) -> None:
     node.time -= 50_000
     template = assemble(node.chain, node.mempool, b"\x51")
