@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from chain.index import BlockIndexEntry
 from chain.primitives.target import difficulty
@@ -27,6 +28,9 @@ from node.rpc.values import block_at
 log = logging.getLogger("pickaxe.node")
 
 _CATEGORY = "Blockchain"
+_BUSY: Final = "dumptxoutset"  #: key of the set of files being written in worker.extras
+_READER_POLL_S: Final = 0.1
+_STOPPING: Final = "The node is stopping"
 T = TypeVar("T")
 
 
@@ -62,9 +66,32 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
         raise invalid_parameter(
             f"{path} already exists. If you are sure this is what you want, move it out of the way first"
         )
+    busy = context.worker.extras.setdefault(_BUSY, set())
+    place = os.path.realpath(path)
+    if not isinstance(busy, set) or place in busy:
+        raise invalid_parameter(f"{path} is being written by another call of dumptxoutset")
+    busy.add(place)
+    try:
+        result = await _dump(context, target, path, fifo=fifo, in_memory=in_memory)
+    finally:
+        busy.discard(place)
+    return {
+        "coins_written": result.coins_written,
+        "base_hash": hash_to_hex(result.base.hash),
+        "base_height": result.base.height,
+        "path": str(path),
+        "txoutset_hash": hash_to_hex(result.digest),
+        "nchaintx": result.chain_tx_count,
+    }
+
+
+async def _dump(
+    context: RpcContext, target: BlockIndexEntry, path: Path, *, fifo: bool, in_memory: bool
+) -> DumpResult:
+    service = context.chain_service
     written = path if fifo else path.with_name(path.name + ".incomplete")
     try:
-        file = await asyncio.to_thread(written.open, "wb")
+        file = await _open_fifo(context, path) if fifo else await asyncio.to_thread(written.open, "wb")
     except OSError as error:
         raise invalid_parameter(f"Couldn't open file {written} for writing.") from error
     try:
@@ -72,7 +99,7 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
         steps = await service.call(context.chain.dump_snapshot, target, file, scratch_dir=scratch)
         result = await _run(context, steps)
         if not isinstance(result, DumpResult):
-            raise RpcError(Code.INTERNAL_ERROR, "The node is stopping")
+            raise RpcError(Code.INTERNAL_ERROR, _STOPPING)
         await asyncio.to_thread(file.close if fifo else partial(_finish, file, written, path))
     except SnapshotError as error:
         raise misc(str(error)) from error
@@ -83,14 +110,22 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
             file.close()
         if not fifo:
             written.unlink(missing_ok=True)
-    return {
-        "coins_written": result.coins_written,
-        "base_hash": hash_to_hex(result.base.hash),
-        "base_height": result.base.height,
-        "path": str(path),
-        "txoutset_hash": hash_to_hex(result.digest),
-        "nchaintx": result.chain_tx_count,
-    }
+    return result
+
+
+async def _open_fifo(context: RpcContext, path: Path) -> BinaryIO:
+    """A pipe that a reader has opened, waited for in a way that ends with the node. OSError passes through."""
+    while not context.chain_service.closing:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads yet
+                raise
+            await asyncio.sleep(_READER_POLL_S)
+            continue
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "wb")
+    raise RpcError(Code.INTERNAL_ERROR, _STOPPING)
 
 
 def _target(context: RpcContext, kind: str, options: dict[str, JSON]) -> BlockIndexEntry:
@@ -130,6 +165,8 @@ def _finish(file: BinaryIO, written: Path, path: Path) -> None:
 async def loadtxoutset(context: RpcContext, path_text: str) -> JSON:
     path = _absolute(context, path_text)
     try:
+        if not path.is_file():  # a pipe would hold up the node for as long as nobody writes
+            raise FileNotFoundError(errno.ENOENT, "not a file")
         file = await asyncio.to_thread(path.open, "rb")
     except OSError as error:
         raise invalid_parameter(f"Couldn't open file {path} for reading.") from error

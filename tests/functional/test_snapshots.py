@@ -3,7 +3,11 @@ starts from them and validates everything in the background."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +172,32 @@ def test_a_snapshot_that_proves_wrong(tmp_path: Path) -> None:
         hashes = {node.call("gettxoutsetinfo")["hash_serialized_3"] for node in (source, late)}
         assert len(hashes) == 1
         late.stop()
+
+
+def test_a_dump_into_a_pipe_waits_for_its_reader_but_not_for_ever(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    node, again = Node(tmp_path / "node", "regtest"), Node(tmp_path / "node", "regtest")
+    with nodes(node), ThreadPoolExecutor(1) as pool:
+        node.start()
+        again.rpc_port = node.rpc_port  # another connection to the same node
+        node.call("generatetodescriptor", 3, PAYOUT)
+
+        def dumping() -> bool:
+            return "dumptxoutset" in [one["method"] for one in node.call("getrpcinfo")["active_commands"]]
+
+        dump = pool.submit(again.call, "dumptxoutset", str(pipe), "latest")
+        until("the dump waits", dumping)
+        with pytest.raises(CallError, match="is being written by another call of dumptxoutset"):
+            node.call("dumptxoutset", str(pipe), "latest")
+        with pytest.raises(CallError, match="Couldn't open file .*/pipe for reading"):
+            node.call("loadtxoutset", str(pipe))
+        data = pipe.read_bytes()
+        assert dump.result()["coins_written"] == 3
+        node.call("dumptxoutset", str(tmp_path / "file"), "latest")
+        assert data == (tmp_path / "file").read_bytes()
+        dump = pool.submit(again.call, "dumptxoutset", str(pipe), "latest")
+        until("the dump waits", dumping)
+        node.stop()
+        with contextlib.suppress(CallError, OSError, HTTPException, ValueError):  # whatever the node had time to say
+            dump.result()
