@@ -6,6 +6,7 @@ the parent is there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -18,7 +19,7 @@ from chain.params import NETWORKS, NetworkParams
 from chain.primitives.block import Block
 from chain.primitives.errors import UserError
 from chain.primitives.types import BlockHash
-from chain.storage.block_files import BlockFiles, read_record, scan_blocks, xor_bytes
+from chain.storage.block_files import BlockFiles, read_record, search_blocks, xor_bytes
 from chain.storage.layout import XOR_FILE
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Place = TypeVar("Place")  # where a block can be read again
 
 _STEP_BLOCKS = 32
+_SEARCH_STEP_S = 0.1  #: of looking for a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,16 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
     try:
         total = path.stat().st_size
         key = _key_beside(path, magic)
+        with path.open("rb") as file:
+            whose = _whose(file.read(4), chain.params)
     except OSError as error:
         raise UserError(f"Cannot read block file {path}: {error.strerror}") from error
+    foreign = UserError(
+        f"{path} holds no blocks of network {chain.params.name}{whose}: "
+        "--loadblock takes blk*.dat or bootstrap.dat files of the same network"
+    )
+    if whose:  # at once: it may be large
+        raise foreign
 
     def accept(block: Block, _: int) -> bool:
         if block.hash == chain.params.genesis_hash:
@@ -89,8 +99,15 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
     importer: _Importer[int] = _Importer(accept, lambda pos: read_record(path, pos, magic, key))
     seen = done = 0
     events: list[Event] = []
-    blocks = chain.read_ahead(scan_blocks(path, magic, 0, key), itemgetter(1))
-    for seen, (pos, block) in enumerate(blocks, 1):
+    reported = time.monotonic()
+    blocks = chain.read_ahead(search_blocks(path, magic, 0, key), itemgetter(1))
+    for pos, block in blocks:
+        if block is None:  # the thread has other things to do, and the node may be stopping
+            if time.monotonic() - reported > _SEARCH_STEP_S:
+                yield ImportProgress(importer.accepted, importer.refused, pos, total, events)
+                events, reported = [], time.monotonic()
+            continue
+        seen += 1
         importer.offer(block, pos)
         events += chain.activate_best_chain(meanwhile=blocks.fetch)
         done = pos + block.total_size
@@ -98,12 +115,7 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
             yield ImportProgress(importer.accepted, importer.refused, done, total, events)
             events = []
     if not seen:
-        with path.open("rb") as file:
-            head = file.read(4)
-        raise UserError(
-            f"{path} holds no blocks of network {chain.params.name}{_whose(head, chain.params)}: "
-            "--loadblock takes blk*.dat or bootstrap.dat files of the same network"
-        )
+        raise foreign
     yield ImportProgress(importer.accepted, importer.refused, total, total, events)
 
 
@@ -120,7 +132,7 @@ def _key_beside(path: Path, magic: bytes) -> bytes:
 
 def _whose(head: bytes, params: NetworkParams) -> str:
     """If another network's blocks begin like this, which."""
-    other = next((known for known in NETWORKS.values() if known.magic == head and known is not params), None)
+    other = next((known for known in NETWORKS.values() if known.magic == head != params.magic), None)
     return f", but of {other.name}" if other is not None else ""
 
 

@@ -354,14 +354,16 @@ class Chainstate:
                 raise event.error
         return events
 
-    def read_ahead(self, blocks: Iterable[Item], block_of: Callable[[Item], Block]) -> ReadAhead[Item]:
+    def read_ahead(self, blocks: Iterable[Item], block_of: Callable[[Item], Block | None]) -> ReadAhead[Item]:
         """Blocks to come, for a loop that processes them with `meanwhile=….fetch`: each is read and checked while the
-        one before is verified. `block_of` says which block an item holds.
+        one before is verified. `block_of` says which block an item holds, if any.
         """
 
         def check(item: Item) -> None:
-            with contextlib.suppress(ConsensusError):  # its turn comes
-                check_block(block_of(item), self.params)
+            block = block_of(item)
+            if block is not None:
+                with contextlib.suppress(ConsensusError):  # its turn comes
+                    check_block(block, self.params)
 
         return ReadAhead(blocks, check)
 

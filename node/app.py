@@ -548,7 +548,9 @@ def mempool_policy(config: NodeConfig, params: NetworkParams) -> MempoolPolicy:
     if min_relay_fee == DEFAULT_MIN_RELAY_FEE_RATE:  # left alone, it follows a higher incremental rate, as in Core
         min_relay_fee = max(min_relay_fee, config.incremental_relay_fee)
     largest = config.limit_cluster_kvb * 1000
-    if config.max_mempool_mb < 0 or 0 < config.max_mempool_mb * 1_000_000 < largest * 40:  # Core's bound: the largest cluster's memory
+    if (
+        config.max_mempool_mb < 0 or 0 < config.max_mempool_mb * 1_000_000 < largest * 40
+    ):  # Core's bound: the largest cluster's memory
         raise UserError(f"-maxmempool must be at least {-(-largest * 40 // 1_000_000)} MB")
     return MempoolPolicy(
         min_relay_fee_rate=min_relay_fee,

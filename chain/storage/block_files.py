@@ -292,6 +292,15 @@ def scan_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Ite
     What lies between (zero padding, torn writes, bytes that are no block) is skipped by looking for the magic, as Core
     does. Memory stays at one chunk, whatever the file's size.
     """
+    for at, block in search_blocks(path, magic, pos, key):
+        if block is not None:
+            yield at, block
+
+
+def search_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Iterator[tuple[int, Block | None]]:
+    """scan_blocks, which comes back with (position, None) now and then while it finds nothing: a large file may have
+    no block at all.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -312,6 +321,7 @@ def scan_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Ite
                     try:
                         block = Block.parse(need(start, length))
                     except DecodeError:
+                        yield pos, None
                         need(pos, HEADER_SIZE)
                     else:
                         yield start, block
@@ -319,5 +329,7 @@ def scan_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Ite
                         continue
                 found = buf.find(magic, pos - base + 1)
                 pos = base + found if found >= 0 else max(pos + 1, base + len(buf) - len(magic) + 1)
+                if found < 0:
+                    yield pos, None
     except OSError as error:
         raise storage_fault(error, "reading", path) from error

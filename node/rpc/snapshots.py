@@ -85,9 +85,7 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
     }
 
 
-async def _dump(
-    context: RpcContext, target: BlockIndexEntry, path: Path, *, fifo: bool, in_memory: bool
-) -> DumpResult:
+async def _dump(context: RpcContext, target: BlockIndexEntry, path: Path, *, fifo: bool, in_memory: bool) -> DumpResult:
     service = context.chain_service
     written = path if fifo else path.with_name(path.name + ".incomplete")
     try:

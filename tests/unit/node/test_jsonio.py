@@ -81,7 +81,9 @@ def test_lone_surrogates_go_back_as_they_came() -> None:
     assert jsonio.encode(["é"]) == '["é"]'.encode()
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", "[" * 100_000, b"\xff", "1e99999999999999999999", "1" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", "[Infinity]", "[" * 100_000, b"\xff", "1e99999999999999999999", "1" * 5000]
+)
 def test_what_is_not_json_raises_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         jsonio.loads(text)

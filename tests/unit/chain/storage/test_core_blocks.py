@@ -248,3 +248,21 @@ def test_a_first_block_that_was_not_written_whole_is_written_again(tmp_path: Pat
     (tmp_path / "blocks" / "blk00000.dat").write_bytes(content)
     with Chainstate(REGTEST, tmp_path, script_threads=0) as chain:
         assert chain.read_block_raw(chain.index.genesis) == REGTEST.genesis.raw
+
+
+def test_a_large_file_without_blocks_is_searched_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.block_import._SEARCH_STEP_S", 0.0)
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(100 << 20)
+    with Chainstate(REGTEST, tmp_path / "ours", script_threads=0) as chain:
+        steps = chain.load_block_file(path)
+        for _ in range(6):
+            assert next(steps).accepted == 0  # the chain may do other things, or end, in between
+        with pytest.raises(UserError, match="holds no blocks of network regtest: "):
+            list(steps)
+        # One whose first bytes say that it is another network's is not searched.
+        with path.open("r+b") as file:
+            file.write(network("bitcoin").magic)
+        with pytest.raises(UserError, match="holds no blocks of network regtest, but of bitcoin: "):
+            next(chain.load_block_file(path))
