@@ -159,8 +159,8 @@ class Chainstate:
             if reindex_chainstate:
                 if any_pruned(self._store.load_index()):
                     raise UserError(
-                        f"The coins cannot be rebuilt from {datadir / BLOCKS_DIR}: blocks there were deleted by pruning."
-                        " Start with --reindex to download the chain again"
+                        f"The coins cannot be rebuilt from {datadir / BLOCKS_DIR}: blocks there were deleted by"
+                        " pruning. Start with --reindex to download the chain again"
                     )
                 self._store.wipe_coins()
             self._load(stores, scan=not reindex, activate=not reindex and not reindex_chainstate)

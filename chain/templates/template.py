@@ -26,7 +26,6 @@ from chain.primitives.target import target_from_nbits
 from chain.primitives.transaction import Transaction
 from chain.primitives.types import BlockHash, Nbits
 
-
 MAX_TIME: Final = 0xFFFFFFFF  #: a header's 32 bits, which a clock that tests set may be beyond
 
 

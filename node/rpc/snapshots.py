@@ -58,6 +58,7 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
     service = context.chain_service
     target = await service.call(_target, context, kind, options)
     path = _absolute(context, path_text)
+    place = await asyncio.to_thread(os.path.realpath, path)
     try:
         exists, fifo = path.exists(), path.is_fifo()
     except OSError as error:
@@ -67,7 +68,6 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
             f"{path} already exists. If you are sure this is what you want, move it out of the way first"
         )
     busy = context.worker.extras.setdefault(_BUSY, set())
-    place = os.path.realpath(path)
     if not isinstance(busy, set) or place in busy:
         raise invalid_parameter(f"{path} is being written by another call of dumptxoutset")
     busy.add(place)

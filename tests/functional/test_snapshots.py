@@ -190,7 +190,7 @@ def test_a_dump_into_a_pipe_waits_for_its_reader_but_not_for_ever(tmp_path: Path
         until("the dump waits", dumping)
         with pytest.raises(CallError, match="is being written by another call of dumptxoutset"):
             node.call("dumptxoutset", str(pipe), "latest")
-        with pytest.raises(CallError, match="Couldn't open file .*/pipe for reading"):
+        with pytest.raises(CallError, match=r"Couldn't open file .*/pipe for reading"):
             node.call("loadtxoutset", str(pipe))
         data = pipe.read_bytes()
         assert dump.result()["coins_written"] == 3

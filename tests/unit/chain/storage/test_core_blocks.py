@@ -237,7 +237,7 @@ def test_the_blocks_of_another_network_are_refused_and_left_alone(
     shutil.copytree(source / "blocks", folder / "blocks")
     (folder / "blocks" / "rev00000.dat").write_bytes(b"undo data")
     before = {path.name: path.read_bytes() for path in (folder / "blocks").iterdir()}
-    with pytest.raises(UserError, match="holds no blocks of network regtest, but of testnet3: .* Nothing there"):
+    with pytest.raises(UserError, match=r"but of testnet3: .* Nothing there"):
         Chainstate(REGTEST, folder, script_threads=0, **options)
     assert {path.name: path.read_bytes() for path in (folder / "blocks").iterdir()} == before
 
