@@ -148,9 +148,10 @@ def refuse_foreign(files: BlockFiles, params: NetworkParams) -> None:
         return
     whose = _whose(head, params)
     if next(files.scan(number, 0, only=bool(whose)), None) is None:
+        advice = "" if whose else ". If its files are destroyed, move the folder away and start with --reindex"
         raise UserError(
             f"{files.blocks_dir} holds no blocks of network {params.name}{whose}: choose the network that they belong"
-            " to, or another --datadir. Nothing there was changed"
+            f" to, or another --datadir{advice}. Nothing there was changed"
         )
 
 

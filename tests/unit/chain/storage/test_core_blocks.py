@@ -266,3 +266,18 @@ def test_a_large_file_without_blocks_is_searched_in_steps(tmp_path: Path, monkey
             file.write(network("bitcoin").magic)
         with pytest.raises(UserError, match="holds no blocks of network regtest, but of bitcoin: "):
             next(chain.load_block_file(path))
+
+
+def test_block_files_of_which_nothing_is_left_are_not_overwritten(tmp_path: Path, rng: random.Random) -> None:
+    Chainstate(REGTEST, tmp_path, script_threads=0).close()
+    path = tmp_path / "blocks" / "blk00000.dat"
+    noise = rng.randbytes(path.stat().st_size)
+    path.write_bytes(noise)
+    for reindex in (False, True):
+        with pytest.raises(UserError, match="move the folder away and start with --reindex"):
+            Chainstate(REGTEST, tmp_path, script_threads=0, reindex=reindex)
+    assert path.read_bytes() == noise
+    (tmp_path / "blocks").rename(tmp_path / "away")
+    with Chainstate(REGTEST, tmp_path, script_threads=0, reindex=True) as chain:
+        assert list(chain.reindex()) == []
+        assert chain.read_block_raw(chain.index.genesis) == REGTEST.genesis.raw
