@@ -22,8 +22,8 @@ class DeviceReport:
     Rates in hashes a second; `estimate`: the rate by the shares found. `shares` were found, and of these `accepted`,
     `rejected` and `stale` have been answered (`stale` includes those that came too late to be sent);
     `accepted_difficulty`: the sum of what the accepted ones were worth. `duplicates` were returned twice.
-    `last_share_age_s`: since the last share found. `failure`: why the device was retired, or None. `details`: what the
-    device knows of itself.
+    `hardware_errors`: wrong nonces, those that the device's own driver caught among them; `last_share_age_s`: since the
+    last share found. `failure`: why the device was retired, or None. `details`: what the device knows of itself.
     """
 
     name: str
@@ -86,12 +86,24 @@ class _DeviceCounters:
     stale: int = 0
     duplicates: int = 0
     hardware_errors: int = 0
+    caught: int = 0  # wrong nonces that the device counted and kept to itself, when it was last asked
+    caught_before: int = 0  # the same of those that had its name before
     accepted_difficulty: float = 0.0
     best_difficulty: float = 0.0
     last_share: float | None = None
     failure: str | None = None
     paused: bool = False
     removed: bool = False
+
+    @property
+    def all_errors(self) -> int:
+        """Wrong nonces, whoever found them out."""
+        return self.hardware_errors + self.caught + self.caught_before
+
+    def ask(self, details: DeviceDetails | None) -> None:
+        """What the device says of itself now."""
+        if details is not None:
+            self.caught = details.counters.get("wrong", 0)
 
 
 @dataclass(slots=True)
@@ -132,11 +144,14 @@ class Telemetry:
                 self._devices[device.name] = _DeviceCounters(device, WorkMeter(now), ShareMeter(now))
             else:
                 known.device, known.failure, known.removed, known.paused = device, None, False, False
+                known.caught, known.caught_before = 0, known.caught_before + known.caught
 
     def removed(self, name: str) -> None:
         """A device was taken out: its line goes, its counts stay in the totals."""
+        details = self._devices[name].device.details()
         with self._lock:
             self._devices[name].removed = True
+            self._devices[name].ask(details)
 
     def paused(self, name: str, paused: bool) -> None:
         """A device was disabled or enabled."""
@@ -238,6 +253,8 @@ class Telemetry:
         with self._lock:
             now = self._clock()
             everything = self._devices.values()
+            for name, known in details.items():
+                self._devices[name].ask(known)
             devices = [
                 _device_report(counters, details[name], now)
                 for name, counters in self._devices.items()
@@ -256,7 +273,7 @@ class Telemetry:
                 accepted=totals.accepted,
                 rejected=dict(totals.rejected),
                 stale=totals.stale,
-                hardware_errors=sum(counters.hardware_errors for counters in everything),
+                hardware_errors=sum(counters.all_errors for counters in everything),
                 best_difficulty=max((counters.best_difficulty for counters in everything), default=0.0),
                 devices=devices,
                 pools=pools,
@@ -278,7 +295,7 @@ def _device_report(counters: _DeviceCounters, details: DeviceDetails | None, now
         average=counters.meter.average(now),
         hashes=counters.meter.total,
         shares=counters.shares,
-        hardware_errors=counters.hardware_errors,
+        hardware_errors=counters.all_errors,
         failure=counters.failure,
         paused=counters.paused,
         accepted=counters.accepted,

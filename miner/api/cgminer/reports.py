@@ -112,7 +112,7 @@ def summary(status: Status, when: int) -> Record:
         "Difficulty Rejected": Fixed(report.rejected_difficulty, 8),
         "Difficulty Stale": Fixed(report.stale_difficulty, 8),
         "Best Share": int(report.best_difficulty),
-        "Device Hardware%": _percent(report.hardware_errors, report.hardware_errors + work),
+        "Device Hardware%": _error_percent(*report.devices),
         "Device Rejected%": _percent(report.rejected_difficulty, work),
         "Pool Rejected%": _percent(report.rejected_difficulty, _answered(report)),
         "Pool Stale%": _percent(report.stale_difficulty, _answered(report)),
@@ -157,7 +157,7 @@ def device(status: Status, report: DeviceReport, when: int) -> Record:
         "Last Share Difficulty": Fixed(worth, 8),
         "No Device": report.failure is not None,
         "Last Valid Work": last,
-        "Device Hardware%": _percent(report.hardware_errors, report.hardware_errors + work),
+        "Device Hardware%": _error_percent(report),
         "Device Rejected%": _percent(report.rejected, answered),
         "Device Elapsed": int(status.report.uptime_s),
     }
@@ -318,6 +318,18 @@ def _rates(average: float, rolling: dict[str, float], rate: float) -> dict[str, 
 
 def _percent(part: float, whole: float) -> Fixed:
     return Fixed(part / whole * 100 if whole > 0 else 0.0, 4)
+
+
+def _error_percent(*devices: DeviceReport) -> Fixed:
+    """Wrong nonces in percent of all, each worth as much work as a good one: a board reports only hashes of its ticket
+    difficulty."""
+    wrong = work = 0.0
+    for device in devices:
+        done = device.hashes / _DIFF1
+        good = device.details.counters.get("good", 0) if device.details is not None else 0
+        wrong += device.hardware_errors * (max(done / good, 1.0) if good else 1.0)
+        work += done
+    return _percent(wrong, wrong + work)
 
 
 def _answered(report: Report | PoolReport) -> float:

@@ -23,6 +23,17 @@ class Board(ReferenceDevice):
         return DeviceDetails(nominal_rate=2e12, temperatures_c={"chip": 61.5})
 
 
+class Liar(ReferenceDevice):
+    """A device whose driver has caught wrong nonces and kept them to itself."""
+
+    def __init__(self, name: str, wrong: int) -> None:
+        super().__init__(name)
+        self.wrong = wrong
+
+    def details(self) -> DeviceDetails | None:
+        return DeviceDetails(counters={"good": 10, "wrong": self.wrong})
+
+
 class Clock:
     now = 100.0
 
@@ -79,6 +90,24 @@ def test_the_rate_of_a_device_is_what_it_should_do_until_it_is_measured() -> Non
     telemetry.failed(board, "gone")
     assert telemetry.rate() == pytest.approx(100)
     assert telemetry.report().devices[0].rate == 0.0
+
+
+def test_wrong_nonces_that_a_board_catches_are_hardware_errors() -> None:
+    first = Liar("a", 3)
+    telemetry = Telemetry([first, Liar("b", 20)])
+    telemetry.found(first, share("a", Finding.HARDWARE_ERROR))
+    report = telemetry.report()
+    assert [device.hardware_errors for device in report.devices] == [4, 20]
+    assert report.hardware_errors == 24
+    first.wrong = 5
+    telemetry.removed("a")
+    assert telemetry.report().hardware_errors == 26
+    telemetry.add(Liar("a", 1))  # another under the same name counts from zero
+    report = telemetry.report()
+    assert ({device.name: device.hardware_errors for device in report.devices}, report.hardware_errors) == (
+        {"a": 7, "b": 20},
+        27,
+    )
 
 
 def test_late_and_repeated_nonces_are_not_hardware_errors() -> None:

@@ -13,6 +13,7 @@ from chain.primitives.errors import UserError
 from miner.api.cgminer.commands import COMMANDS, Context, execute
 from miner.api.cgminer.messages import Message
 from miner.api.cgminer.wire import Envelope, is_complete, parse_request, render
+from miner.device import DeviceDetails
 from miner.status import NetworkReport, Status
 from tests.support.miner_status import PARENT, RecordingControl, board, core, pool, status
 
@@ -149,6 +150,17 @@ def test_devices_are_ascs_and_then_pgas() -> None:
     text = ask("devs").split("|")
     assert text[1].startswith("ASC=0,Name=ASC,ID=0,Enabled=Y,Status=Alive,Temperature=61.50,MHS av=980000.00,")
     assert text[2].startswith("PGA=0,Name=CPU,")
+
+
+def test_a_wrong_nonce_counts_as_much_as_a_good_one() -> None:
+    """At ticket difficulty 256, ten wrong nonces are 2560 units of work gone wrong, not ten."""
+    details = DeviceDetails(counters={"good": 90, "wrong": 10})
+    sick = board(hashes=90 * 256 << 32, hardware_errors=10, details=details)
+    state = status(devices=[sick])
+    (asc,) = ask_json("devs", state=state)["DEVS"]
+    assert (asc["Hardware Errors"], asc["Device Hardware%"]) == (10, 10.0)
+    (summary,) = ask_json("summary", state=state)["SUMMARY"]
+    assert summary["Device Hardware%"] == 10.0
 
 
 def test_one_device() -> None:
