@@ -405,7 +405,7 @@ class ChainDriver:
         self._attempt += 1
         if error.baud_related:
             self.use_fast_baud = False
-        if self._attempt >= self.options.attempts:
+        if error.final or self._attempt >= self.options.attempts:
             self.state = State.FAILED
             self._tasks.clear()
             self._events.append(ChainFailed(str(error)))

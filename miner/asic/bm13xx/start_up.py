@@ -30,11 +30,13 @@ _BAUDS = (reg.BAUD_AT_RESET, 1_000_000, 3_125_000, 3_000_000)
 
 
 class StartUpError(Exception):
-    """Start-up has failed; one line. `baud_related`: the chips were lost in the change of rate."""
+    """Start-up has failed; one line. `baud_related`: the chips were lost in the change of rate; `final`: another
+    attempt would end the same."""
 
-    def __init__(self, reason: str, *, baud_related: bool = False) -> None:
+    def __init__(self, reason: str, *, baud_related: bool = False, final: bool = False) -> None:
         super().__init__(reason)
         self.baud_related = baud_related
+        self.final = final
 
 
 def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) -> Generator[float, None, None]:
@@ -53,6 +55,9 @@ def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) ->
     if driver.options.identify_only:
         driver.found(len(replies))
         return
+    objection = model.clock_objection(driver.options.frequency_mhz)  # whoever asked need not have known the chips
+    if objection is not None:
+        raise StartUpError(objection, final=True)
     yield from _run_steps(driver, model, wanted_chips, len(replies))
     count = driver.chips
     for _ in range(_ASK_AGAIN):

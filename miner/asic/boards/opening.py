@@ -27,9 +27,9 @@ def board_profile(text: str) -> BoardProfile:
 
 def check_frequency(model: ChipModel, frequency_mhz: float) -> None:
     """UserError unless the clock is within what the chip is known to run at."""
-    low, high = 50.0, max(model.frequencies_mhz)
-    if not low <= frequency_mhz <= high:
-        raise UserError(f"{model.name} runs at {low:g} to {high:g} MHz, not at {frequency_mhz:g}")
+    objection = model.clock_objection(frequency_mhz)
+    if objection is not None:
+        raise UserError(objection)
 
 
 def make_board(

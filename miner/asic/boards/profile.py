@@ -7,12 +7,12 @@ from enum import Enum
 from typing import Literal
 
 from chain.primitives.errors import UserError
+from miner.asic.bm13xx.models.model import LOWEST_MHZ as LOWEST_MHZ
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.boards.safety import SafetyLimits
 from miner.asic.boards.sensors import Emc2101, Emc2302
 
 ResetLine = Literal["dtr", "rts"]  #: a modem line wired to the chips' reset: on is low, which is reset
-LOWEST_MHZ = 50.0
 
 
 class Control(Enum):

@@ -10,6 +10,9 @@ from miner.asic.bm13xx.pll import PllRules, PllSetting
 from miner.asic.bm13xx.registers import CRYSTAL_HZ, Setting
 
 
+LOWEST_MHZ = 50.0  #: of every part's clock: where its ramp begins
+
+
 class JobFormat(Enum):
     """What a job frame carries (§11)."""
 
@@ -117,6 +120,13 @@ class ChipModel:
     def rolls_versions(self) -> bool:
         """Whether the chip rolls the version itself."""
         return self.job_format is JobFormat.FULL_HEADER
+
+    def clock_objection(self, frequency_mhz: float | None) -> str | None:
+        """Why the part is not run at that clock, None where it is; for people."""
+        highest = max(self.frequencies_mhz)
+        if frequency_mhz is None or LOWEST_MHZ <= frequency_mhz <= highest:
+            return None
+        return f"{self.name} runs at {LOWEST_MHZ:g} to {highest:g} MHz, not at {frequency_mhz:g}"
 
     def address_interval(self, chips: int) -> int:
         """Distance between the addresses of neighbours on a chain of `chips` (§5.3)."""

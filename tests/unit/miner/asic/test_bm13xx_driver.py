@@ -178,6 +178,16 @@ def test_failures_say_what_was_heard() -> None:
     assert "no reply of a BM13xx among them" in failure(noisy)
 
 
+def test_a_clock_beyond_what_the_chips_take_is_refused_once_they_have_said_what_they_are() -> None:
+    chain = EmulatedChain(MODELS["bm1373"], 1, 6)
+    driver = ChainDriver(None, DriverOptions(**FAST, zero_bits=6, frequency_mhz=625.0))
+    simulation = Simulation(chain, driver).start()
+    simulation.until(lambda: driver.state.value == "failed")
+    assert [event.reason for event in simulation.of_type(ChainFailed)] == ["bm1373 runs at 50 to 410 MHz, not at 625"]
+    assert not simulation.of_type(ChainDown)  # it would not be any better another time
+    assert chain.chips[0].frequency_mhz < 410
+
+
 def test_a_board_that_cannot_follow_the_fast_rate_stays_at_the_first() -> None:
     simulation = Simulation.of("bm1370", 2)
     simulation.fastest_baud = 115_200
