@@ -182,8 +182,8 @@ class DeviceDetails:
     `state`: a few words ("running", "starting", "throttled: 82 °C"); `path`: where it is connected; `nominal_rate`:
     hashes a second that it should do as it is set; `watts`: measured, or `watts_estimated`. The dictionaries go by the
     sensor's name ("chip", "vr", "board"; "core", "input"); `counters` by what is counted ("crc_errors", "duplicates",
-    "stale", "late", "resyncs", "restarts"); those under "wrong" are nonces that it has hashed again and found false, and
-    count as hardware errors.
+    "stale", "late", "resyncs", "restarts"); those under "wrong" are nonces that it has hashed again and found false:
+    they count as hardware errors.
     """
 
     state: str = ""

@@ -115,9 +115,13 @@ class EmulatedBoard:
         return self._data.baud
 
     def start(self) -> EmulatedBoard:
-        """Plug in and serve in a thread."""
+        """Plug in and serve in a thread. UserError where a link cannot be made."""
         with self.lock:
-            self._plug_in()
+            try:
+                self._plug_in()
+            except BaseException:
+                self._unplug()
+                raise
         self._thread = threading.Thread(target=self._serve, name="emulated-board", daemon=True)
         self._thread.start()
         return self

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from chain.primitives.errors import UserError
+from miner.asic.boards.pmbus import STATUS_BITS
 from miner.asic.emulator.bitaxe import EmulatedBitaxe
 from miner.asic.emulator.board import EmulatedBoard
 
 _Action = Callable[[list[float]], None]
+_LARGEST = 1e6
+_STATUS_REGISTERS = frozenset(STATUS_BITS)
 
 
 class EmulatorConsole:
@@ -20,14 +24,14 @@ class EmulatorConsole:
         self._say = say
         chain, faults = board.chain, board.chain.faults
         self._commands: dict[str, tuple[str, _Action]] = {
-            "dead": ("CHIP: it answers no more", lambda a: setattr(chain.chips[int(a[0])], "dead", True)),
-            "revive": ("CHIP: it answers again", lambda a: setattr(chain.chips[int(a[0])], "dead", False)),
-            "stuck": ("CHIP: it repeats one nonce", lambda a: setattr(faults, "stuck_chip", int(a[0]))),
-            "wrong": ("RATE: share of nonces that are false", lambda a: setattr(faults, "wrong_nonce_rate", a[0])),
-            "stale": ("RATE: share of nonces for the job before", lambda a: setattr(faults, "stale_id_rate", a[0])),
-            "drop": ("RATE: bytes lost", lambda a: setattr(faults, "drop_rate", a[0])),
-            "flip": ("RATE: bytes damaged", lambda a: setattr(faults, "flip_rate", a[0])),
-            "duplicate": ("RATE: bytes doubled", lambda a: setattr(faults, "duplicate_rate", a[0])),
+            "dead": ("CHIP: it answers no more", lambda a: setattr(chain.chips[self._chip(a)], "dead", True)),
+            "revive": ("CHIP: it answers again", lambda a: setattr(chain.chips[self._chip(a)], "dead", False)),
+            "stuck": ("CHIP: it repeats one nonce", lambda a: setattr(faults, "stuck_chip", self._chip(a))),
+            "wrong": ("RATE: share of nonces that are false", lambda a: setattr(faults, "wrong_nonce_rate", _rate(a))),
+            "stale": ("RATE: share of nonces for the job before", lambda a: setattr(faults, "stale_id_rate", _rate(a))),
+            "drop": ("RATE: bytes lost", lambda a: setattr(faults, "drop_rate", _rate(a))),
+            "flip": ("RATE: bytes damaged", lambda a: setattr(faults, "flip_rate", _rate(a))),
+            "duplicate": ("RATE: bytes doubled", lambda a: setattr(faults, "duplicate_rate", _rate(a))),
             "clear": ("no faults, no dead chips, no heat", lambda _: self._clear()),
         }
         if isinstance(board, EmulatedBitaxe):
@@ -53,15 +57,20 @@ class EmulatorConsole:
         elif name == "unplug":
             board.unplug()
         elif name == "plug":
-            board.plug_in()
-            self._say(f"plugged in: {board.ports}")
+            try:
+                board.plug_in()
+            except UserError as error:
+                self._say(str(error))
+            else:
+                self._say(f"plugged in: {board.ports}")
         elif name == "status":
             with board.lock:
                 self._say(self._status())
         elif name in self._commands:
             try:
+                numbers = [_number(text) for text in arguments]
                 with board.lock:
-                    self._commands[name][1]([float(int(text, 0)) if "x" in text else float(text) for text in arguments])
+                    self._commands[name][1](numbers)
             except (ValueError, IndexError):
                 self._say(f"{name} {self._commands[name][0]}")
         else:
@@ -78,7 +87,14 @@ class EmulatorConsole:
         return "\n".join(lines)
 
     def _heat(self, arguments: list[float]) -> None:
-        self._board.chain.chips[int(arguments[0])].heat_c = arguments[1]
+        self._board.chain.chips[self._chip(arguments)].heat_c = arguments[1]
+
+    def _chip(self, arguments: list[float]) -> int:
+        """The chip that is meant; IndexError for none."""
+        index = int(arguments[0])
+        if index != arguments[0] or index < 0:
+            raise IndexError
+        return self._board.chain.chips[index].index
 
     def _clear(self) -> None:
         self._board.chain.faults.clear()
@@ -86,6 +102,34 @@ class EmulatorConsole:
             self._board.board_faults.clear()
         for chip in self._board.chain.chips:
             chip.dead, chip.heat_c = False, 0.0
+
+
+def _number(text: str) -> float:
+    """A number as people write it; ValueError also for one that physics does not know."""
+    number = float(int(text, 0)) if "x" in text else float(text)
+    if not abs(number) <= _LARGEST:  # neither inf nor nan
+        raise ValueError
+    return number
+
+
+def _between(arguments: list[float], low: float, high: float) -> float:
+    if not low <= arguments[0] <= high:
+        raise ValueError
+    return arguments[0]
+
+
+def _rate(arguments: list[float]) -> float:
+    return _between(arguments, 0.0, 1.0)
+
+
+def _delay_s(arguments: list[float]) -> float:
+    return _between(arguments, 0.0, 60.0)
+
+
+def _regulator_fault(board: EmulatedBitaxe, register: float, bits: float) -> None:
+    if not (register in _STATUS_REGISTERS and bits in range(256)):
+        raise ValueError
+    board.regulator_fault(int(register), int(bits))
 
 
 def _bitaxe_commands(board: EmulatedBitaxe) -> dict[str, tuple[str, _Action]]:
@@ -96,8 +140,11 @@ def _bitaxe_commands(board: EmulatedBitaxe) -> dict[str, tuple[str, _Action]]:
         "diode": ("0 or 1: open, or there", lambda a: setattr(faults, "diode_open", not a[0])),
         "nak": ("ADDRESS (as 0x4c): that I2C device answers no more", lambda a: faults.silent.add(int(a[0]))),
         "ack": ("ADDRESS: it answers again", lambda a: faults.silent.discard(int(a[0]))),
-        "pmbus": ("REGISTER BITS (as 0x7d 0x80): a fault", lambda a: board.regulator_fault(int(a[0]), int(a[1]))),
+        "pmbus": ("REGISTER BITS (as 0x7d 0x80): a fault", lambda a: _regulator_fault(board, a[0], a[1])),
         "amps": ("AMPERES: drawn besides what the chips need", lambda a: setattr(faults, "extra_amps", a[0])),
         "silent": ("1 or 0: the control port answers no more", lambda a: setattr(faults, "control_silent", bool(a[0]))),
-        "delay": ("SECONDS: before each answer of the control port", lambda a: setattr(faults, "reply_delay_s", a[0])),
+        "delay": (
+            "SECONDS: before each answer of the control port",
+            lambda a: setattr(faults, "reply_delay_s", _delay_s(a)),
+        ),
     }

@@ -9,7 +9,6 @@ from enum import Enum, auto
 from miner.asic.bm13xx.pll import PllRules, PllSetting
 from miner.asic.bm13xx.registers import CRYSTAL_HZ, Setting
 
-
 LOWEST_MHZ = 50.0  #: of every part's clock: where its ramp begins
 
 

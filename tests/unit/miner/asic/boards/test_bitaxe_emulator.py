@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from chain.primitives.errors import UserError
-from miner.asic.emulator.bitaxe import EmulatedBitaxe, ReplyFraming
+from miner.asic.emulator.bitaxe import BoardFaults, EmulatedBitaxe, ReplyFraming
 from miner.asic.emulator.catalog import EmulationOptions, emulation
 from miner.asic.emulator.console import EmulatorConsole
+from miner.asic.emulator.faults import Faults
 
 READ_CHIP_ID = bytes.fromhex("55 AA 52 05 00 00 0A")
 BM1370_SAYS = bytes.fromhex("AA 55 13 70 00 00 00 00 06")
@@ -152,6 +153,54 @@ def test_faults_from_the_console() -> None:
     assert said[-1].startswith("heat DEGREES")
     console.obey("clear", [])
     assert (faults.heat_c, faults.silent, faults.control_silent) == (0.0, set(), False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("heat nan", "heat inf", "heat", "amps nan", "amps 1e300", "delay -1", "delay nan", "delay 1e5"),
+        *("drop -5", "drop 1.5", "wrong nan", "dead -1", "dead 0.5", "dead 9", "stuck 9", "revive x"),
+        *("pmbus 0x7d", "pmbus 0x7d 0x1ff", "pmbus 0x20 1", "pmbus 0x7d -1", "nak"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_explained_and_changes_nothing(line: str) -> None:
+    said: list[str] = []
+    board = emulation("bitaxe-gamma", EmulationOptions()).board
+    assert isinstance(board, EmulatedBitaxe)
+    registers = dict(board.regulator.registers)
+    EmulatorConsole(board, threading.Event(), said.append).read_commands([line])
+    assert len(said) == 1, "one line that says how it is used"
+    assert said[0].startswith(line.split()[0] + " ")
+    assert board.board_faults == BoardFaults()
+    assert board.chain.faults == Faults(board.chain.faults.rng)
+    assert not board.chain.chips[0].dead
+    assert board.regulator.registers == registers
+
+
+def test_a_link_replaces_nothing_but_links_to_ports(tmp_path: Path) -> None:
+    precious, link = tmp_path / "precious", tmp_path / "board"
+    precious.write_text("mine")
+    with pytest.raises(UserError, match="precious exists and is no link to an emulated port"):
+        emulation("bm1370", EmulationOptions(link=precious)).board.start()
+    link.symlink_to(precious)
+    with pytest.raises(UserError, match="board exists and is no link"):
+        emulation("bm1370", EmulationOptions(link=link)).board.start()
+    assert (precious.read_text(), link.readlink()) == ("mine", precious)
+    with pytest.raises(UserError, match="board cannot be made: No such file or directory"):
+        emulation("bm1370", EmulationOptions(link=tmp_path / "nowhere" / "board")).board.start()
+    left = tmp_path / "left"
+    left.symlink_to("/dev/pts/999999")  # by an emulation that was killed
+    with emulation("bm1370", EmulationOptions(link=left)).board as board:
+        assert str(left.readlink()) != "/dev/pts/999999"
+        assert board.port == str(left)
+    assert not left.is_symlink()
+
+
+def test_a_board_whose_second_link_cannot_be_made_leaves_none(tmp_path: Path) -> None:
+    (tmp_path / "board").write_text("mine")
+    with pytest.raises(UserError, match="board exists"):
+        emulation("bitaxe-gamma", EmulationOptions(link=tmp_path / "board")).board.start()
+    assert [path.name for path in tmp_path.iterdir()] == ["board"]
 
 
 def test_what_can_be_emulated_is_listed() -> None:
