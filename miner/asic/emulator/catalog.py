@@ -58,6 +58,7 @@ class Emulation:
 def emulation(name: str, options: EmulationOptions) -> Emulation:
     """The emulation of a chip's chain or of a board; UserError lists the names."""
     name = name.lower()
+    _check_options(name, options)
     faults = options.faults or Faults(random.Random(0))
     if name in KINDS:
         kind = KINDS[name]
@@ -67,15 +68,13 @@ def emulation(name: str, options: EmulationOptions) -> Emulation:
         scale = _scale(options, model.nominal_hash_rate(model.default_mhz) * kind.chips)
         bitaxe = EmulatedBitaxe(name, scale, options.framing, options.link, options.speed)
         bitaxe.chain.faults, bitaxe.chain.latency_s = faults, options.latency_s
-        for chip in bitaxe.chain.chips:
-            chip.silicon = options.silicon
+        _make_of(options.silicon, bitaxe.chain)
         return Emulation(bitaxe, f"{name} with {kind.chips} × {model.name}", scale, f"--board {name}")
     if name in MODELS:
         model, chips = MODELS[name], options.chips or 1
         scale = _scale(options, model.nominal_hash_rate(model.default_mhz) * chips)
         chain = EmulatedChain(model, chips, scale, latency_s=options.latency_s, faults=faults)
-        for chip in chain.chips:
-            chip.silicon = options.silicon
+        _make_of(options.silicon, chain)
         return Emulation(EmulatedBoard(chain, options.link), f"{chips} × {model.name}", scale, "")
     if name in ICARUS_KINDS:
         kind_of_icarus = ICARUS_KINDS[name]
@@ -105,8 +104,28 @@ def emulation(name: str, options: EmulationOptions) -> Emulation:
 
 def _gekko_chain(name: str, chips: int, scale: int, options: EmulationOptions, faults: Faults) -> ChainLike:
     if name in MODELS:
-        return EmulatedChain(MODELS[name], chips, scale, latency_s=options.latency_s, faults=faults)
+        chain = EmulatedChain(MODELS[name], chips, scale, latency_s=options.latency_s, faults=faults)
+        _make_of(options.silicon, chain)
+        return chain
     return EmulatedGekkoChain(name, chips, scale, faults, options.latency_s)
+
+
+def _make_of(silicon: float | None, chain: EmulatedChain) -> None:
+    for chip in chain.chips:
+        chip.silicon = silicon
+
+
+def _check_options(name: str, options: EmulationOptions) -> None:
+    """UserError for an option that would change nothing."""
+    if name not in KINDS and options.framing is not ReplyFraming.TOTAL:
+        raise UserError(f"--framing is of a control port, and {name} has none")
+    if name not in KINDS and options.speed != 1.0:
+        raise UserError(f"--speed is of a board with sensors, such as bitaxe-gamma, and not of {name}")
+    chip = GEKKO_BOARDS[name][0] if name in GEKKO_BOARDS else name
+    if options.silicon is not None and name not in KINDS and chip not in MODELS:
+        raise UserError(f"--silicon is of BM13xx chips, and {name} has none")
+    if options.chips not in (None, 1) and name in ICARUS_KINDS:
+        raise UserError(f"a board called {name} is emulated as a whole: leave --chips out")
 
 
 def _scale(options: EmulationOptions, hash_rate: float) -> int:

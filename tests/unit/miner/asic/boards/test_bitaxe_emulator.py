@@ -10,6 +10,7 @@ import pytest
 from chain.primitives.errors import UserError
 from miner.asic.emulator.bitaxe import BoardFaults, EmulatedBitaxe, ReplyFraming
 from miner.asic.emulator.catalog import EmulationOptions, emulation
+from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.emulator.console import EmulatorConsole
 from miner.asic.emulator.faults import Faults
 
@@ -208,6 +209,18 @@ def test_what_can_be_emulated_is_listed() -> None:
         emulation("toaster", EmulationOptions())
     with pytest.raises(UserError, match="a bitaxe-hex has 6 chips: leave --chips out"):
         emulation("bitaxe-hex", EmulationOptions(chips=2))
+    for name, options, complaint in (
+        ("erupter", EmulationOptions(silicon=1.1), "--silicon is of BM13xx chips, and erupter has none"),
+        ("gekko-newpac", EmulationOptions(silicon=1.1), "--silicon is of BM13xx chips"),
+        ("erupter", EmulationOptions(chips=5), "a board called erupter is emulated as a whole: leave --chips out"),
+        ("bm1370", EmulationOptions(speed=20.0), "--speed is of a board with sensors, such as bitaxe-gamma"),
+        ("avalon", EmulationOptions(framing=ReplyFraming.V1), "--framing is of a control port, and avalon has none"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            emulation(name, options)
+    compac = emulation("gekko-compacf", EmulationOptions(silicon=1.1)).board.chain
+    assert isinstance(compac, EmulatedChain)
+    assert compac.chips[0].silicon == 1.1
     assert emulation("gekko-r606", EmulationOptions()).advice == "--board gekko-r606"
     link = Path("/tmp/never-used")
     assert emulation("bm1366", EmulationOptions(chips=3, link=link)).title == "3 × bm1366"
