@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -29,16 +30,19 @@ def recall(path: Path) -> dict[str, Any]:
     return entries if isinstance(entries, dict) else {}
 
 
-def remember(path: Path, key: str, entry: dict[str, Any]) -> None:
+def remember(path: Path, key: str, entry: dict[str, Any]) -> str | None:
     """Add an entry to a JSON object kept in a file, in one step; a folder that cannot be written loses only the time to
-    make it again."""
+    make it again. Why it could not be kept, None when it is."""
     with _writing:
         entries = recall(path)
         entries[key] = entry
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.{os.getpid()}")
             temporary.write_text(json.dumps(entries, indent=1))
             temporary.replace(path)
-        except OSError:
-            return
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what a full disk has taken of it
+                temporary.unlink(missing_ok=True)
+            return f"{path} cannot be written: {error.strerror}"
+    return None

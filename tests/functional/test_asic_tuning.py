@@ -30,7 +30,8 @@ def options(goal: str, window_s: float = 2.0, *, fresh: bool = True) -> TuneOpti
 
 
 def emulated(name: str, silicon: float, link: Path) -> EmulatedBoard:
-    return emulation(name, EmulationOptions(zero_bits=ZERO_BITS, silicon=silicon, speed=50.0, link=link)).board
+    speed = 50.0 if name.startswith("bitaxe") else 1.0
+    return emulation(name, EmulationOptions(zero_bits=ZERO_BITS, silicon=silicon, speed=speed, link=link)).board
 
 
 @pytest.mark.slow  # readings take seconds each

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from miner.asic.bm13xx.driver import State
 from miner.asic.bm13xx.work import Outcome
@@ -114,13 +115,9 @@ class BoardTuner:
         if options.goal.aim in (Aim.WATTS, Aim.EFFICIENCY) and self._watts() is None:
             self._give_up("its watts are not measured: tune for a hash rate or for max")
             return
-        start, settled = Setting(board.driver.wanted_mhz, self._volts_mv()), False
-        kept = recall(self._store).get(self.key)
-        if not options.fresh and isinstance(kept, dict) and kept.get("goal") == str(options.goal):
-            kept_mhz, kept_mv = kept.get("mhz"), kept.get("mv")
-            if isinstance(kept_mhz, int | float):
-                mv = float(kept_mv) if isinstance(kept_mv, int | float) and voltages is not None else start.mv
-                start, settled = Setting(float(kept_mhz), mv), True
+        start = Setting(board.driver.wanted_mhz, self._volts_mv())
+        kept = None if options.fresh else self._kept(limits, start.mv)
+        start, settled = kept or start, kept is not None
         try:
             self._search = make_search(options.goal, limits, start, settled=settled)
         except ValueError as error:
@@ -129,6 +126,19 @@ class BoardTuner:
         self._apply(self._search.setting)
         where = f"kept from before: {_written(self._search.setting)}" if settled else _written(self._search.setting)
         self._say(f"{board.path}: tuning for {options.goal}, {where}")
+
+    def _kept(self, limits: Limits, usual_mv: float | None) -> Setting | None:
+        """What an earlier run has kept for this board and goal; None where that is nothing, or nothing that this board
+        can be set to: anybody may have written the file."""
+        kept = recall(self._store).get(self.key)
+        if not isinstance(kept, dict) or kept.get("goal") != str(self.options.goal):
+            return None
+        mhz, mv = kept.get("mhz"), kept.get("mv")
+        if limits.low_mv is None or limits.high_mv is None or mv is None:
+            mv = usual_mv
+        elif not _is_between(mv, limits.low_mv, limits.high_mv):
+            return None
+        return Setting(float(mhz), mv) if _is_between(mhz, limits.low_mhz, limits.high_mhz) else None
 
     def _give_up(self, why: str) -> None:
         self.impossible = why
@@ -168,7 +178,7 @@ class BoardTuner:
             board.set_clock(setting.mhz)
 
     def _keep(self, decision: Decision, reading: Reading) -> None:
-        remember(
+        failure = remember(
             self._store,
             self.key,
             {
@@ -182,6 +192,8 @@ class BoardTuner:
                 "tuned_at": int(time.time()),
             },
         )
+        if failure is not None:
+            self._say(f"{self.board.path}: this is not kept for the next run: {failure}")
 
     def _baseline(self, now: float) -> _Baseline:
         driver = self.board.driver
@@ -225,6 +237,10 @@ class BoardTuner:
         if self.board.voltage_limits_mv is None or profile is None or profile.model is None:
             return None
         return profile.chip_volts() * 1000
+
+
+def _is_between(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
 
 
 def _written(setting: Setting) -> str:
