@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
 from chain.primitives.errors import UserError
 from miner.asic.boards.catalog import board_named
-from miner.asic.boards.profile import BoardProfile, ResetLine, check_profile
+from miner.asic.boards.profile import BoardProfile, Control, ResetLine, check_profile
 from miner.asic.boards.safety import SafetyLimits
 from miner.asic.chips import chip_named
 
 T = TypeVar("T")
 _MOST_CHIPS = 126
+_FAN_HEADROOM_C = 12.0  #: of the fan's usual target below the usual throttling
 
 
 class _Bad(Exception):
@@ -105,7 +106,7 @@ _NEEDS_CONTROL = frozenset(
 def load_board(path: Path) -> BoardProfile:
     """The board that a file describes. UserError names file, key and what is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before it
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -117,7 +118,7 @@ def parse_board(text: str, where: str, name: str) -> BoardProfile:
     """The board that a TOML text describes; `name`: for a board that does not give its own."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and tables in tables
         raise UserError(f"{where}: no TOML: {error}") from None
     base = _take(document, where, "", "base", lambda value: board_named(_text(value)))
     own_name = _take(document, where, "", "name", _text) or name
@@ -137,6 +138,10 @@ def parse_board(text: str, where: str, name: str) -> BoardProfile:
         for key in keys:
             if key not in checks:
                 raise UserError(f"{where}: {table}.{key} means nothing here; known are {', '.join(sorted(checks))}")
+            if profile.control is not Control.NONE and f"{table}.{key}" == "port.reset_line":
+                raise UserError(
+                    f"{where}: port.reset_line: a {profile.name} is reset through its control port: leave it out"
+                )
             if profile.regulator is None and f"{table}.{key}" in _NEEDS_CONTROL:
                 raise UserError(
                     f"{where}: {table}.{key} needs a control channel, which this board has not: leave it out, or give"
@@ -154,8 +159,12 @@ def parse_board(text: str, where: str, name: str) -> BoardProfile:
         limits = dataclasses.replace(limits, chip_throttle_c=limits.chip_cut_off_c - 5)
     if limits.chip_throttle_c >= limits.chip_cut_off_c:
         raise UserError(f"{where}: limits.throttle_c must be below limits.chip_c ({limits.chip_cut_off_c:g})")
-    limits = dataclasses.replace(limits, chip_resume_c=limits.chip_throttle_c - 5)
-    profile = dataclasses.replace(profile, limits=_checked(limits), **changes)
+    if "fan_target_c" in safety and limits.fan_target_c >= limits.chip_throttle_c:
+        raise UserError(
+            f"{where}: fan.target_c must be below limits.throttle_c ({limits.chip_throttle_c:g}), or the fan rests"
+            " while heat slows the chips down"
+        )
+    profile = dataclasses.replace(profile, limits=_completed(limits, safety), **changes)
     try:
         check_profile(profile)
     except UserError as error:
@@ -163,9 +172,15 @@ def parse_board(text: str, where: str, name: str) -> BoardProfile:
     return profile
 
 
-def _checked(limits: SafetyLimits) -> SafetyLimits:
+def _completed(limits: SafetyLimits, given: Collection[str]) -> SafetyLimits:
+    """What follows from limits lower than usual, where it is not `given`: at what the regulator slows the chips down,
+    and a fan that aims below the temperature at which they are slowed down."""
+    aim = limits.chip_throttle_c - _FAN_HEADROOM_C
     return dataclasses.replace(
-        limits, regulator_throttle_c=min(limits.regulator_throttle_c, limits.regulator_cut_off_c - 5)
+        limits,
+        chip_resume_c=limits.chip_throttle_c - 5,
+        regulator_throttle_c=min(limits.regulator_throttle_c, limits.regulator_cut_off_c - 5),
+        fan_target_c=limits.fan_target_c if "fan_target_c" in given else min(limits.fan_target_c, aim),
     )
 
 

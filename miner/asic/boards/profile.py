@@ -105,6 +105,7 @@ class BoardProfile:
 def check_profile(profile: BoardProfile) -> None:
     """UserError where a board's own targets leave its limits, or its limits the chip's: said rather than mended, since
     somebody has written them down."""
+    _check_chips(profile)
     low, high = profile.clock_limits_mhz
     if low > high:
         raise UserError(f"{profile.name}: no clock is within the limits ({low:g} to {high:g} MHz)")
@@ -118,3 +119,24 @@ def check_profile(profile: BoardProfile) -> None:
             raise UserError(f"{profile.name}: its voltage cannot be set from here: leave the target out")
         if not low_mv <= profile.target_mv <= high_mv:
             raise UserError(f"{profile.name}: {profile.target_mv:g} mV is outside {low_mv:g} to {high_mv:g} mV")
+
+
+def _check_chips(profile: BoardProfile) -> None:
+    """What the chips take, and how many of them there can be."""
+    model, name = profile.model, profile.name
+    if profile.chips is not None and profile.chips_per_domain > profile.chips:
+        raise UserError(f"{name}: {profile.chips_per_domain} chips share a supply, and there are {profile.chips}")
+    if model is None:
+        return
+    if profile.chips is not None and profile.chips * model.address_interval(profile.chips) > 256:
+        raise UserError(f"{name}: {profile.chips} × {model.name} are more than can be addressed")
+    if profile.highest_mhz is not None and profile.highest_mhz > max(model.frequencies_mhz):
+        raise UserError(
+            f"{name}: {profile.highest_mhz:g} MHz is more than {model.name} takes ({max(model.frequencies_mhz):g})"
+        )
+    for limit in (profile.lowest_mv, profile.highest_mv):
+        if limit is not None and not min(model.voltages_mv) <= limit <= max(model.voltages_mv):
+            raise UserError(
+                f"{name}: {limit:g} mV is outside of what {model.name} takes"
+                f" ({min(model.voltages_mv)} to {max(model.voltages_mv)} mV)"
+            )

@@ -58,6 +58,14 @@ def test_a_known_board_with_changes() -> None:
     )
 
 
+def test_a_fan_aims_below_what_slows_the_chips_down() -> None:
+    cool = parse('base = "bitaxe-gamma"\n[limits]\nchip_c = 50').limits
+    assert (cool.chip_throttle_c, cool.chip_resume_c) == (45, 40)
+    assert cool.fan_target_c == 33, "as far below as the usual target is below the usual throttling"
+    assert parse('base = "bitaxe-gamma"\n[fan]\ntarget_c = 70').limits.fan_target_c == 70
+    assert parse('base = "bitaxe-gamma"').limits.fan_target_c == 60
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -77,7 +85,23 @@ def test_a_known_board_with_changes() -> None:
         ('[chips]\nmodel = "bm1370"\n[target]\nvoltage_mv = 1100', "target.voltage_mv needs a control channel"),
         ('[chips]\nmodel = "bm1370"\n[limits]\nwatts = 10', "limits.watts needs a control channel"),
         ('base = "bitaxe-gamma"\n[target]\nvoltage_mv = 1400', "1400 mV is outside 1000 to 1250 mV"),
-        ('base = "bitaxe-gamma"\n[limits]\nvoltage_max_mv = 900', "no voltage is within the limits"),
+        (
+            'base = "bitaxe-gamma"\n[limits]\nvoltage_max_mv = 1100\nvoltage_min_mv = 1200',
+            "no voltage is within the limits",
+        ),
+        (
+            'base = "bitaxe-gamma"\n[limits]\nvoltage_max_mv = 1300',
+            r"1300 mV is outside of what bm1370 takes \(1000 to",
+        ),
+        ('base = "bitaxe-gamma"\n[limits]\nvoltage_min_mv = 900', "900 mV is outside of what bm1370 takes"),
+        ('base = "bitaxe-gamma"\n[limits]\nfrequency_mhz = 2000', r"2000 MHz is more than bm1370 takes \(625\)"),
+        ('base = "bitaxe-gamma"\n[port]\nreset_line = "dtr"', "port.reset_line: a board is reset through its control"),
+        ('base = "bitaxe-gamma"\n[fan]\ntarget_c = 72', r"fan.target_c must be below limits.throttle_c \(72\)"),
+        ('base = "bitaxe-gamma"\n[limits]\nchip_c = nan', "limits.chip_c must be 40 to 100, not nan"),
+        ('[chips]\nmodel = "bm1373"\ncount = 17', "17 × bm1373 are more than can be addressed"),
+        ('[chips]\nmodel = "bm1370"\ncount = 5\nper_domain = 6', "6 chips share a supply, and there are 5"),
+        ("a = " + "[" * 100_000, "no TOML"),
+        ("a = " + "9" * 5000, "no TOML"),
         ('base = "bitaxe-gamma"\n[chips]\nmodel = "bm1366"', "a bitaxe-gamma has bm1370"),
         ('base = "bitaxe-gamma"\n[limits]\nthrottle_c = 85', "limits.throttle_c must be below limits.chip_c"),
         ('base = "bitaxe"', "base: there is no board 'bitaxe'; known are .*bitaxe-ultra"),
@@ -97,7 +121,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a text file"):
         load_board(tmp_path / "binary.toml")
-    (tmp_path / "good.toml").write_text(BARE)
+    (tmp_path / "good.toml").write_text(BARE, encoding="utf-8-sig")
     assert board_profile(str(tmp_path / "good.toml")).name == "shelf 3"
 
 
