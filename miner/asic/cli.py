@@ -33,21 +33,22 @@ def asic() -> None:
 @asic.command()
 def scan() -> None:
     """List USB serial ports and the boards known by their identity. Nothing is sent."""
-    from miner.asic.transport import control_port_of
+    from miner.asic.transport import control_port_of, control_ports
     from miner.asic.transport import scan as scan_ports
 
     ports = scan_ports()
     if not ports:
         click.echo("no USB serial port; is the board plugged in, and its cable one for data?")
         return
+    controls = control_ports(ports)
     table = Table("port", "USB", "board", "role")
     for port in ports:
         board = "unknown"
         if port.known is not None:
-            board = f"{port.known.name}, shared with other devices" if port.known.shared else port.known.name
+            board = f"{port.known.name}, shared with other devices" if port.known.shared else port.known.title
         control = control_port_of(port.path, ports)
         role = f"data, control is {control}" if control is not None else ""
-        if any(control_port_of(other.path, ports) == port.path for other in ports):
+        if port.path in controls:
             role = "control"
         table.add_row(port.path, port.description, board, role)
     Console().print(table)

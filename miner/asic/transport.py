@@ -41,8 +41,10 @@ def with_path(path: str, error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UsbIdentity:
-    """A bridge that BM13xx boards come with. `product`: part of the product string; `shared`: the same numbers are on
-    ordinary adapters, so nothing is sent there unasked; `chip`: the part behind it, where that is certain."""
+    """A bridge that boards come with. `product`: part of the product string, all of it where `exact`; `shared`: the
+    same numbers are on ordinary adapters, so nothing is sent there unasked; `chip`: the part behind it, where that is
+    certain; `board`: what --board calls it, None where the identity does not tell; `control`: its first port is a
+    control port; `driven`: False for what no driver of ours speaks to."""
 
     vendor: int
     product_id: int
@@ -50,19 +52,40 @@ class UsbIdentity:
     name: str
     shared: bool = False
     chip: str | None = None
+    exact: bool = False
+    board: str | None = None
+    control: bool = False
+    driven: bool = True
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        if self.board is not None:
+            return f"{self.name}: --board {self.board}"
+        return self.name if self.driven else f"{self.name}, not driven"
 
 
-#: Boards with BM13xx chips on their USB bridge (bm13xx/REFERENCE.md §20).
+#: Boards by their USB bridge (bm13xx/REFERENCE.md §20). Branches of bitaxe-raw for other boards have other pins under
+#: the same numbers: theirs must not be taken for a Bitaxe.
 KNOWN_BRIDGES = (
-    UsbIdentity(0xC0DE, 0xCAFE, "Bitaxe", "Bitaxe with bitaxe-raw firmware"),
-    UsbIdentity(0x1209, 0x256F, "EmberOne00", "emberOne/00", chip="bm1362"),
-    UsbIdentity(0xC0DE, 0xCAFE, "EmberOne00", "emberOne/00", chip="bm1362"),
-    UsbIdentity(0x0403, 0x6015, "CompacF", "GekkoScience Compac F", chip="bm1397"),
-    UsbIdentity(0x0403, 0x6015, "R909", "GekkoScience R909", chip="bm1397"),
-    UsbIdentity(0x0403, 0x6015, "NewPac", "GekkoScience NewPac", chip="bm1387"),
-    UsbIdentity(0x0403, 0x6015, "R606", "GekkoScience R606", chip="bm1387"),
-    UsbIdentity(0x10C4, 0xEA60, "Compac BM1384", "GekkoScience Compac", chip="bm1384"),
-    UsbIdentity(0x10C4, 0xEA60, "2Pac BM1384", "GekkoScience 2Pac", chip="bm1384"),
+    UsbIdentity(0xC0DE, 0xCAFE, "Bitaxe", "Bitaxe with bitaxe-raw firmware", exact=True, control=True),
+    UsbIdentity(0xC0DE, 0xCAFE, "BitaxeBonanza", "Bitaxe Bonanza", driven=False),
+    UsbIdentity(0xC0DE, 0xCAFE, "bitcrane3", "bitcrane 3", driven=False),
+    UsbIdentity(0x1209, 0x256F, "EmberOne00", "emberOne/00", chip="bm1362", control=True),
+    UsbIdentity(0xC0DE, 0xCAFE, "EmberOne00", "emberOne/00", chip="bm1362", control=True),
+    UsbIdentity(0x0403, 0x6015, "CompacF", "GekkoScience Compac F", chip="bm1397", board="gekko-compacf"),
+    UsbIdentity(0x0403, 0x6015, "R909", "GekkoScience R909", chip="bm1397", board="gekko-r909"),
+    UsbIdentity(0x0403, 0x6015, "NewPac", "GekkoScience NewPac", chip="bm1387", board="gekko-newpac"),
+    UsbIdentity(0x0403, 0x6015, "R606", "GekkoScience R606", chip="bm1387", board="gekko-r606"),
+    UsbIdentity(0x10C4, 0xEA60, "Compac BM1384", "GekkoScience Compac", chip="bm1384", board="gekko-compac"),
+    UsbIdentity(0x10C4, 0xEA60, "2Pac BM1384", "GekkoScience 2Pac", chip="bm1384", board="gekko-2pac"),
+    UsbIdentity(0x10C4, 0xEA60, "Terminus BM1384", "GekkoScience Terminus", chip="bm1384"),
+    UsbIdentity(0x10C4, 0xEA60, "Block Erupter", "Block Erupter USB", board="erupter"),
+    UsbIdentity(0x10C4, 0xEA60, "Antminer", "AntMiner U1 or U2", board="u1"),
+    UsbIdentity(0x0403, 0x6014, "Cairnsmore1", "Cairnsmore1, Icarus type", board="icarus"),
+    UsbIdentity(0x0403, 0x8350, "Cairnsmore1", "Cairnsmore1, Icarus type", board="icarus"),
+    UsbIdentity(0x0403, 0x6014, "BitFORCE", "BitForce", driven=False),
+    UsbIdentity(0x0403, 0x6001, "BitBurner", "BitBurner", driven=False),
     UsbIdentity(0x10C4, 0xEA70, "Compac A1", "GekkoScience Compac A1", chip="bm1362"),
     UsbIdentity(0x10C4, 0xEA70, "Terminus A1", "GekkoScience Terminus A1", chip="bm1362"),
     UsbIdentity(0x10C4, 0xEA70, "Compac A2", "GekkoScience Compac A2", chip="bm1370"),
@@ -108,20 +131,28 @@ def scan() -> list[PortInfo]:
 
 def control_port_of(data_port: str, ports: list[PortInfo] | None = None) -> str | None:
     """The control port of the board with that data port: on the same USB device, the interface with the lowest number
-    (boards/REFERENCE.md §1). None where the data port is none of two on one device."""
+    (boards/REFERENCE.md §1). None where the data port is none of two on one device, or no such board's."""
     ports = scan() if ports is None else ports
     data = next((port for port in ports if port.path == data_port), None)
-    if data is None or data.serial_number is None:
-        return None
+    if data is None or data.serial_number is None or (data.known is not None and not data.known.control):
+        return None  # the ports of other bridges are miners of their own, or telemetry
     siblings = [port for port in ports if port.serial_number == data.serial_number and port.interface is not None]
     first = min(siblings, key=lambda port: port.interface or 0, default=None)
     return first.path if first is not None and first.path != data_port and len(siblings) > 1 else None
 
 
+def control_ports(ports: list[PortInfo]) -> set[str]:
+    """Those of the ports that are some board's control port."""
+    found = (control_port_of(port.path, ports) for port in ports)
+    return {path for path in found if path is not None}
+
+
 def identify(vendor: int, product_id: int, product: str) -> UsbIdentity | None:
     """The known bridge with these numbers and product string."""
     for bridge in KNOWN_BRIDGES:
-        if (bridge.vendor, bridge.product_id) == (vendor, product_id) and bridge.product in product:
+        if (bridge.vendor, bridge.product_id) != (vendor, product_id):
+            continue
+        if bridge.product == product if bridge.exact else bridge.product in product:
             return bridge
     return None
 

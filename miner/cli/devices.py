@@ -69,7 +69,7 @@ def _serial_ports(console: Console) -> None:
     for port in ports:
         board = "unknown"
         if port.known is not None:
-            board = f"{port.known.name}, shared with other devices" if port.known.shared else port.known.name
+            board = f"{port.known.name}, shared with other devices" if port.known.shared else port.known.title
         table.add_row(Text(port.path), Text(port.description), board, port_state(Path(port.path)))
     console.print(table)
 

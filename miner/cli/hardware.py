@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chain.primitives.errors import UserError
-from miner.config import Settings
+from miner.config import AsicSettings, Settings
 
 if TYPE_CHECKING:
     from miner.device import HashDevice
@@ -59,16 +59,11 @@ def _check_fit(kinds: set[str], given: frozenset[str]) -> None:
 def _boards(settings: Settings, wanted: bool, remarks: list[str]) -> Sequence[HashDevice]:
     asic = settings.asic
     ports: Sequence[str] = asic.ports
+    boards: Sequence[str] = asic.boards
     if not ports:
         if wanted:
             raise UserError("say where the board is: --port /dev/ttyACM0 (`pickaxe asic scan` lists the ports)")
-        from miner.asic.transport import scan
-
-        found = scan()
-        ports = [port.path for port in found if port.known is not None and not port.known.shared]
-        unsure = [port.path for port in found if port.known is not None and port.known.shared]
-        if unsure:
-            remarks.append(f"perhaps boards, perhaps not: name them with --port: {', '.join(unsure)}")
+        ports, boards = _found_boards(asic, remarks)
         if not ports:
             return []
     from miner.asic.families import serial_devices
@@ -76,4 +71,25 @@ def _boards(settings: Settings, wanted: bool, remarks: list[str]) -> Sequence[Ha
     from miner.asic.tuning.goal import parse_goal
 
     tune = TuneOptions(parse_goal(asic.tune)) if asic.tune is not None else None
-    return serial_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, asic.boards, tune)
+    return serial_devices(ports, asic.model, asic.frequency_mhz, asic.zero_bits, boards, tune)
+
+
+def _found_boards(asic: AsicSettings, remarks: list[str]) -> tuple[list[str], Sequence[str]]:
+    """The ports behind which a board surely is, and what --board calls each, or what the user does. A control port is
+    none, and a board that must be powered up is not touched before somebody has said which it is."""
+    from miner.asic.transport import control_ports, scan
+
+    found = scan()
+    controls = control_ports(found)
+    known = [(port.path, port.known) for port in found if port.known is not None and port.path not in controls]
+    unsure = [path for path, identity in known if identity.shared]
+    if unsure:
+        remarks.append(f"perhaps boards, perhaps not: name them with --port: {', '.join(unsure)}")
+    driven = [(path, identity) for path, identity in known if identity.driven and not identity.shared]
+    if asic.boards or asic.model is not None:
+        return [path for path, _ in driven], asic.boards
+    for path, identity in driven:
+        if identity.board is None:
+            remarks.append(f"{identity.name} on {path}: say which it is, --port {path} --board NAME")
+    named = [(path, identity.board) for path, identity in driven if identity.board is not None]
+    return [path for path, _ in named], [board for _, board in named]

@@ -17,12 +17,15 @@ from click.testing import CliRunner, Result
 from chain.params import NETWORKS
 from chain.primitives.errors import UserError
 from chain.script.addresses import encode_address
+from miner.asic.device import AsicDevice
+from miner.asic.gekko.models import GEKKO_MODELS
+from miner.asic.transport import PortInfo, identify
 from miner.cli import mine
 from miner.cli.devices import port_state
 from miner.cli.hardware import make_devices
 from miner.cli.mine import override
 from miner.cli.sources import benchmark_source
-from miner.config import AsicSettings, NodeSettings, PoolSettings, Settings, load_settings
+from miner.config import AsicSettings, CpuSettings, NodeSettings, PoolSettings, Settings, load_settings
 from miner.gpu.discovery import FoundDevice
 from miner.work.job import Job
 
@@ -215,8 +218,6 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("miner.gpu.discover", no_cards)
     monkeypatch.setattr("miner.asic.transport.scan", list)
-    from miner.config import CpuSettings
-
     devices, remarks = make_devices(Settings(devices=("auto",), cpu=CpuSettings(threads=1)), frozenset())
     assert [device.name for device in devices] == ["cpu0"]
     assert remarks == ["without graphics cards: no GPU can be used here: OpenCL: no OpenCL driver is installed"]
@@ -224,9 +225,40 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         make_devices(Settings(devices=("gpu",)), frozenset())
 
 
-def test_several_kinds_together() -> None:
-    from miner.config import CpuSettings
+def test_auto_drives_each_board_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control ports are no boards, boards that must be powered up wait to be named, and each chip gets its driver."""
 
+    def port(path: str, vendor: int, product_id: int, product: str, interface: int = 0) -> PortInfo:
+        return PortInfo(path, product, f"serial of {product}", identify(vendor, product_id, product), interface)
+
+    ports = [
+        port("/dev/ttyACM0", 0xC0DE, 0xCAFE, "Bitaxe", 0),
+        port("/dev/ttyACM1", 0xC0DE, 0xCAFE, "Bitaxe", 2),
+        port("/dev/ttyACM2", 0xC0DE, 0xCAFE, "BitaxeBonanza"),
+        port("/dev/ttyUSB0", 0x0403, 0x6015, "NewPac Bitcoin Miner"),
+        port("/dev/ttyUSB1", 0x10C4, 0xEA60, "Block Erupter"),
+        port("/dev/ttyUSB2", 0x10C4, 0xEA60, "CP2102 USB to UART Bridge Controller"),
+        port("/dev/ttyUSB3", 0x1234, 0x5678, "modem"),
+    ]
+    monkeypatch.setattr("miner.gpu.discover", list)
+    monkeypatch.setattr("miner.asic.transport.scan", lambda: ports)
+    settings = Settings(devices=("auto",), cpu=CpuSettings(threads=1))
+    devices, remarks = make_devices(settings, frozenset())
+    boards = [device for device in devices if device.kind == "asic"]
+    assert [(board.name, type(board).__name__) for board in boards] == [
+        ("asic0", "AsicDevice"),
+        ("asic1", "IcarusDevice"),
+    ]
+    first = boards[0]
+    assert isinstance(first, AsicDevice)
+    assert (first.board.path, first.board.driver.model) == ("/dev/ttyUSB0", GEKKO_MODELS["bm1387"])
+    assert remarks[-2:] == [
+        "perhaps boards, perhaps not: name them with --port: /dev/ttyUSB2",
+        "Bitaxe with bitaxe-raw firmware on /dev/ttyACM1: say which it is, --port /dev/ttyACM1 --board NAME",
+    ]
+
+
+def test_several_kinds_together() -> None:
     settings = Settings(devices=("cpu", "asic"), cpu=CpuSettings(threads=2), asic=AsicSettings(ports=("/dev/null0",)))
     devices, _ = make_devices(settings, frozenset())
     assert [(device.name, device.kind) for device in devices] == [("cpu0", "cpu"), ("cpu1", "cpu"), ("asic0", "asic")]

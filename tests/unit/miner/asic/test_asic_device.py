@@ -11,9 +11,11 @@ from chain.primitives.errors import UserError
 from miner.asic import self_test
 from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.work import split_versions
+from miner.asic.boards.catalog import BOARDS
 from miner.asic.boards.power import BoardFault
 from miner.asic.chips import chip_named
 from miner.asic.device import asic_devices, choose_ticket, versions_for
+from miner.asic.families import OLDER_BOARDS
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
 from miner.asic.transport import PortError, identify, with_path
 from miner.device import DeviceError, Versions
@@ -115,3 +117,25 @@ def test_boards_are_known_by_their_usb_identity() -> None:
     shared = identify(0x10C4, 0xEA60, "CP2102 USB to UART Bridge Controller")
     assert shared is not None
     assert shared.shared
+    for vendor, product_id, product, board in (
+        (0x0403, 0x6015, "NewPac Bitcoin Miner", "gekko-newpac"),
+        (0x10C4, 0xEA60, "2Pac BM1384 Bitcoin Miner", "gekko-2pac"),
+        (0x10C4, 0xEA60, "Block Erupter Emerald", "erupter"),
+        (0x10C4, 0xEA60, "Antminer", "u1"),
+        (0x0403, 0x6014, "Cairnsmore1", "icarus"),
+        (0xC0DE, 0xCAFE, "Bitaxe", None),
+    ):
+        known = identify(vendor, product_id, product)
+        assert known is not None
+        assert (known.board, known.shared, known.driven) == (board, False, True)
+        assert board is None or board in BOARDS or board in OLDER_BOARDS
+        assert known.title == (known.name if board is None else f"{known.name}: --board {board}")
+
+
+@pytest.mark.parametrize("product", ["BitaxeBonanza", "bitcrane3"])
+def test_a_board_with_other_pins_is_not_taken_for_a_bitaxe(product: str) -> None:
+    known = identify(0xC0DE, 0xCAFE, product)
+    assert known is not None
+    assert not known.driven
+    assert not known.control
+    assert known.title.endswith(", not driven")

@@ -18,7 +18,7 @@ from miner.asic.boards.opening import board_profile, make_board
 from miner.asic.boards.profile import BoardProfile, Control, check_profile
 from miner.asic.device import asic_devices
 from miner.asic.emulator.bitaxe import KINDS
-from miner.asic.transport import PortInfo, control_port_of
+from miner.asic.transport import PortInfo, control_port_of, control_ports, identify
 
 DOCS = Path(__file__).resolve().parents[5] / "docs/asic.md"
 BARE = """
@@ -174,6 +174,10 @@ def test_the_control_port_is_the_first_interface_of_the_same_device() -> None:
         PortInfo("/dev/ttyACM2", "", "33334444", None, 0),
         PortInfo("/dev/ttyUSB0", "", "55556666", None, 0),
         PortInfo("/dev/ttyUSB1", "", None, None, 1),
+        PortInfo("/dev/ttyUSB2", "", "77778888", identify(0x10C4, 0xEA70, "GekkoScience Compac A1"), 0),
+        PortInfo("/dev/ttyUSB3", "", "77778888", identify(0x10C4, 0xEA70, "GekkoScience Compac A1"), 1),
+        PortInfo("/dev/ttyACM8", "", "99990000", identify(0xC0DE, 0xCAFE, "Bitaxe"), 0),
+        PortInfo("/dev/ttyACM9", "", "99990000", identify(0xC0DE, 0xCAFE, "Bitaxe"), 2),
     ]
     found = {port.path: control_port_of(port.path, ports) for port in ports}
     assert found == {
@@ -182,4 +186,9 @@ def test_the_control_port_is_the_first_interface_of_the_same_device() -> None:
         "/dev/ttyACM2": None,
         "/dev/ttyUSB0": None,
         "/dev/ttyUSB1": None,
+        "/dev/ttyUSB2": None,
+        "/dev/ttyUSB3": None,
+        "/dev/ttyACM8": None,
+        "/dev/ttyACM9": "/dev/ttyACM8",
     }
+    assert control_ports(ports) == {"/dev/ttyACM3", "/dev/ttyACM8"}
