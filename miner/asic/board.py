@@ -19,7 +19,7 @@ from miner.asic.bm13xx.work import Outcome
 from miner.asic.boards.power import BoardFault, BoardPower, Sensors
 from miner.asic.boards.profile import LOWEST_MHZ, BoardProfile
 from miner.asic.boards.profile import ResetLine as ResetLine
-from miner.asic.transport import PortError, PortGone, SerialPort, scan
+from miner.asic.transport import PortError, PortGone, PortInfo, SerialPort, find_again, port_named
 
 _RESET_PULSE_S = 0.1  #: low time of the reset line, and the wait after it (§1)
 _THROTTLE_STEP_MHZ = 1.0  #: differences below this are none
@@ -86,14 +86,13 @@ class Board:
         self._reset_line = reset_line
         self._clock = clock
         self._port: SerialPort | None = None
-        self._serial_number: str | None = None
-        self._interface: int | None = None
+        self._known: PortInfo | None = None
         self._up_since = clock()
 
     @property
     def serial_number(self) -> str | None:
         """Of its USB bridge; None where it has none, or has not been opened."""
-        return self._serial_number
+        return self._known.serial_number if self._known is not None else None
 
     @property
     def connected(self) -> bool:
@@ -110,9 +109,7 @@ class Board:
                 port.close()
                 raise
         self._port = port
-        found = next((known for known in scan() if known.path == self.path), None)
-        self._serial_number = found.serial_number if found is not None else None
-        self._interface = found.interface if found is not None else None
+        self._known = port_named(self.path)
         self.driver.baud = BAUD_AT_RESET
         self._up_since = self._clock()
         if self.power is not None and (frames := self.driver.stop_frames()):
@@ -218,8 +215,8 @@ class Board:
     def reconnect(self) -> bool:
         """Look for the board again, under its serial number if it has one, else under its path; True when it is back
         and starting up. Raises BoardFault when it is back and cannot be powered up."""
-        if self._serial_number is not None:
-            found = self._find_again()
+        if self._known is not None and self._known.serial_number is not None:
+            found = find_again(self._known)
             if found is None:
                 return False
             self.path = found
@@ -267,11 +264,6 @@ class Board:
             board=self.profile.title if self.profile is not None else None,
             sensors=self.power.sensors() if self.power is not None else None,
         )
-
-    def _find_again(self) -> str | None:
-        """The port with our serial number; of several ports of one board, that of the same interface."""
-        ports = (port for port in scan() if port.serial_number == self._serial_number)
-        return next((port.path for port in ports if port.interface == self._interface), None)
 
     def _throttle(self, power: BoardPower) -> None:
         """Follow the clock that heat leaves."""

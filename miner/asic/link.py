@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from miner.asic.transport import PortError, PortGone, SerialPort, scan
+from miner.asic.transport import PortError, PortGone, PortInfo, SerialPort, find_again, port_named
 
 _BUFFER_BYTES = 4096
 _RETRY_S = 0.5
@@ -43,7 +43,7 @@ class Link:
         self._driver = driver
         self._clock = clock
         self._port: SerialPort | None = None
-        self._serial_number: str | None = None
+        self._known: PortInfo | None = None
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
 
     @property
@@ -54,7 +54,7 @@ class Link:
     def open(self) -> None:
         """Open the port and start the driver. Raises PortError."""
         self._port = SerialPort(self.path, self._baud)
-        self._serial_number = next((port.serial_number for port in scan() if port.path == self.path), None)
+        self._known = port_named(self.path)
         self._driver.start(self._clock())
 
     def close(self) -> None:
@@ -105,8 +105,8 @@ class Link:
             time.sleep(_LOOK_S)
 
     def _reopen(self) -> bool:
-        if self._serial_number is not None:
-            found = next((port.path for port in scan() if port.serial_number == self._serial_number), None)
+        if self._known is not None and self._known.serial_number is not None:
+            found = find_again(self._known)
             if found is None:
                 return False
             self.path = found

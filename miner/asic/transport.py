@@ -129,16 +129,29 @@ def scan() -> list[PortInfo]:
     return sorted(found, key=lambda port: port.path)
 
 
+def port_named(path: str, ports: list[PortInfo] | None = None) -> PortInfo | None:
+    """The port of that path, or that a link such as those in /dev/serial/by-id leads to; None for none."""
+    real = os.path.realpath(path)
+    return next((port for port in (scan() if ports is None else ports) if port.path in (path, real)), None)
+
+
+def find_again(known: PortInfo) -> str | None:
+    """Where a port is now that may have been plugged in anew: by its serial number, and of several ports of one device
+    by its interface. None while it is not there."""
+    same = (port for port in scan() if port.serial_number == known.serial_number)
+    return next((port.path for port in same if port.interface == known.interface), None)
+
+
 def control_port_of(data_port: str, ports: list[PortInfo] | None = None) -> str | None:
     """The control port of the board with that data port: on the same USB device, the interface with the lowest number
     (boards/REFERENCE.md §1). None where the data port is none of two on one device, or no such board's."""
     ports = scan() if ports is None else ports
-    data = next((port for port in ports if port.path == data_port), None)
+    data = port_named(data_port, ports)
     if data is None or data.serial_number is None or (data.known is not None and not data.known.control):
         return None  # the ports of other bridges are miners of their own, or telemetry
     siblings = [port for port in ports if port.serial_number == data.serial_number and port.interface is not None]
     first = min(siblings, key=lambda port: port.interface or 0, default=None)
-    return first.path if first is not None and first.path != data_port and len(siblings) > 1 else None
+    return first.path if first is not None and first.path != data.path and len(siblings) > 1 else None
 
 
 def control_ports(ports: list[PortInfo]) -> set[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from miner.asic.device import AsicDevice
+from miner.asic.icarus.driver import IcarusDriver, Options
 from miner.asic.link import Link
-from miner.asic.transport import PortGone, SerialPort
+from miner.asic.transport import PortGone, PortInfo, SerialPort, control_port_of, find_again, port_named
 from miner.device import Wakeable
 
 
@@ -116,3 +119,39 @@ def test_whatever_is_done_with_an_unplugged_port_says_that_it_is_gone(use: Calla
     finally:
         port.keep_lines()
         port.close()
+
+
+def test_a_port_is_known_by_any_link_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/serial/by-id names are what udev gives people to keep."""
+    (tmp_path / "ttyACM0").touch()
+    (tmp_path / "ttyACM1").touch()
+    (tmp_path / "by-id").symlink_to("ttyACM1")
+    tmp_path = tmp_path.resolve()
+    control = PortInfo(str(tmp_path / "ttyACM0"), "Bitaxe", "11112222", None, 0)
+    data = PortInfo(str(tmp_path / "ttyACM1"), "Bitaxe", "11112222", None, 2)
+    monkeypatch.setattr("miner.asic.transport.scan", lambda: [control, data])
+    assert port_named(str(tmp_path / "by-id")) == data
+    assert port_named(data.path) == data
+    assert port_named(str(tmp_path / "other")) is None
+    assert control_port_of(str(tmp_path / "by-id")) == control.path
+
+
+def test_of_several_ports_of_a_device_each_is_found_again_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = [PortInfo(f"/dev/ttyUSB{number}", "Cairnsmore1", "serial", None, number) for number in range(4)]
+    back = [dataclasses.replace(ports[number], path=f"/dev/ttyUSB{number + 4}") for number in (1, 2, 3)]
+    monkeypatch.setattr("miner.asic.transport.scan", lambda: back)
+    assert [find_again(port) for port in ports] == [None, "/dev/ttyUSB5", "/dev/ttyUSB6", "/dev/ttyUSB7"]
+
+
+def test_a_link_comes_back_under_its_own_interface(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = terminal
+    sibling = PortInfo("/dev/nowhere", "Cairnsmore1", "serial", None, 0)
+    monkeypatch.setattr(
+        "miner.asic.transport.scan", lambda: [sibling, PortInfo(path, "Cairnsmore1", "serial", None, 1)]
+    )
+    link = Link(path, 115_200, IcarusDriver(Options()))
+    link.open()
+    link.close()
+    assert link._reopen()
+    assert (link.path, link.replugs) == (path, 1)
+    link.close()
