@@ -29,7 +29,7 @@ from miner.asic.bm13xx.events import (
     RegisterRead,
 )
 from miner.asic.bm13xx.frames import NonceReply, RegisterReply, Reply, ReplyDecoder, read_register, write_register
-from miner.asic.bm13xx.models.model import ChipModel
+from miner.asic.bm13xx.models.model import ChipModel, FastRate
 from miner.asic.bm13xx.monitor import Monitor
 from miner.asic.bm13xx.start_up import StartUpError, change_clock, clock_writes, nonce_offsets, start_up
 from miner.asic.bm13xx.work import ChainJob, CheckedNonce, JobTable, Outcome
@@ -80,6 +80,7 @@ class DriverOptions:
     """How a chain is run. Times in seconds.
 
     `chips`: how many there must be, None to take what is found; `zero_bits`: 32, less for a scaled emulator;
+    `fast_rate`: in place of the chips' own, for a bridge that cannot follow it;
     `attempts`: start-ups in a row before giving up; `chips_per_domain`: chips that share a supply voltage;
     `identify_only`: find and name the chips, change nothing;
     `recovery_s`: wait before a chain that lost a chip is started again, doubled each time up to `recovery_max_s`;
@@ -91,6 +92,7 @@ class DriverOptions:
     zero_bits: int = 32
     ticket: int = 256
     fast_baud: bool = True
+    fast_rate: FastRate | None = None
     attempts: int = 3
     retry_s: float = 1.0
     answer_timeout_s: float = 1.0
@@ -336,6 +338,18 @@ class ChainDriver:
             for register, value in clock_writes(self.model, frequency_mhz):
                 self.write(register, value)
             self.frequency_mhz = frequency_mhz
+
+    def clock_steps(self, frequency_mhz: float) -> Waits:
+        """Write a PLL setting, without ramp; parts with dividers behind the PLL get time for each write (§15.1)."""
+        model = self.model
+        if model is None or not model.pll_preamble:
+            self.write_clock(frequency_mhz)
+            return
+        for register, value in clock_writes(model, frequency_mhz):
+            yield self.options.settle_s
+            self.write(register, value)
+        yield self.options.settle_s
+        self.frequency_mhz = frequency_mhz
 
     def change_baud(self, baud: int) -> None:
         """Queue the host's change of rate."""

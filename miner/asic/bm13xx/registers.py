@@ -134,6 +134,7 @@ MISC_115200_BM1397 = _setting(Register.MISC_CONTROL, 0x0000_7A31, "UART divider 
 
 # Baud rates; the host's rate is the model's
 MISC_3M_BM1397 = _setting(Register.MISC_CONTROL, 0x0000_6031, "UART divider 0: 3,125,000 baud", "§9.1")
+MISC_1M5_BM1397 = _setting(Register.MISC_CONTROL, 0x0000_6131, "UART divider 1: 1,562,500 baud", "§9.1")
 UART_1M = _setting(Register.FAST_UART, 0x1130_0200, "UART divider 2: 1,041,667 baud", "§9.2")
 UART_3M = _setting(Register.FAST_UART, 0x1130_0000, "UART divider 0: 3,125,000 baud", "§9.2")
 UART_3M_BM1373 = _setting(Register.FAST_UART, 0x8000_0000, "3,000,000 baud on BM1372/73", "§9.2")

@@ -16,7 +16,16 @@ from miner.asic.bm13xx.frames import (
     set_address,
 )
 from miner.asic.bm13xx.models import BY_CHIP_ID
-from miner.asic.bm13xx.models.model import ChipModel, NonceLayout, Step, ToAll, ToDomainEnds, ToEach, ToFirst
+from miner.asic.bm13xx.models.model import (
+    ChipModel,
+    FastRate,
+    NonceLayout,
+    Step,
+    ToAll,
+    ToDomainEnds,
+    ToEach,
+    ToFirst,
+)
 
 if TYPE_CHECKING:
     from miner.asic.bm13xx.driver import ChainDriver
@@ -26,7 +35,7 @@ _LOOK_S = 0.02  #: between two looks at what has arrived
 _ASK_AGAIN = 3  #: times, where an answer is missing
 _MOST_CHIPS = 126  #: the longest chain known (§5.3)
 #: Rates at which chips may still be talking when no reset line took them back to the first (§9).
-_BAUDS = (reg.BAUD_AT_RESET, 1_000_000, 3_125_000, 3_000_000)
+_BAUDS = (reg.BAUD_AT_RESET, 1_000_000, 3_125_000, 3_000_000, 1_500_000)
 
 
 class StartUpError(Exception):
@@ -179,9 +188,10 @@ def _run_steps(
             driver.write(reg.Register.VERSION_ROLLING, reg.version_rolling(driver.version_mask))
             yield options.settle_s
         elif driver.use_fast_baud:
-            driver.write(model.baud.register, model.baud.value)
+            rate = options.fast_rate or FastRate(model.baud, model.host_baud)
+            driver.write(rate.setting.register, rate.setting.value)
             yield options.baud_settle_s
-            driver.change_baud(model.host_baud)
+            driver.change_baud(rate.host_baud)
             yield options.baud_settle_s
 
 
@@ -203,7 +213,7 @@ def change_clock(driver: ChainDriver, target_mhz: float) -> Generator[float, Non
     if model is None:
         return
     for frequency_mhz in pll.ramp(driver.frequency_mhz, target_mhz):
-        driver.write_clock(frequency_mhz)
+        yield from driver.clock_steps(frequency_mhz)
         yield driver.options.ramp_step_s
     if driver.chips and driver.state.name == "RUNNING":
         _write_hash_counting(driver, model, driver.chips)

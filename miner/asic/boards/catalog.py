@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from chain.primitives.errors import UserError
+from miner.asic.bm13xx import registers as reg
 from miner.asic.bm13xx.models.bm1366 import BM1366
 from miner.asic.bm13xx.models.bm1368 import BM1368
 from miner.asic.bm13xx.models.bm1370 import BM1370
 from miner.asic.bm13xx.models.bm1397 import BM1397
+from miner.asic.bm13xx.models.model import FastRate
 from miner.asic.boards.profile import BoardProfile, Control, RegulatorWiring
 from miner.asic.boards.safety import SafetyLimits
 from miner.asic.boards.sensors import Emc2101, Emc2302
 from miner.asic.gekko.models import BM1384, BM1387
 
 _WIRING_12V = RegulatorWiring(vin_on=11.5, vin_off=11.0, vin_over=14.8, scale_loop=0.125)
+#: The bridge ends at 3,000,000 baud, below the 3,125,000 that other boards with a BM1397 run at (§9; gekko §1).
+_FT231X_RATE = FastRate(reg.MISC_1M5_BM1397, 1_500_000)
 
 _BOARDS = (
     BoardProfile(name="gekko-compac", title="GekkoScience Compac: 1 × BM1384", model=BM1384, chips=1),
@@ -20,9 +24,21 @@ _BOARDS = (
     BoardProfile(name="gekko-newpac", title="GekkoScience NewPac: 2 × BM1387", model=BM1387, chips=2),
     BoardProfile(name="gekko-r606", title="GekkoScience R606: 12 × BM1387", model=BM1387, chips=12, target_mhz=550.0),
     BoardProfile(
-        name="gekko-compacf", title="GekkoScience Compac F: 1 × BM1397", model=BM1397, chips=1, target_mhz=200.0
+        name="gekko-compacf",
+        title="GekkoScience Compac F: 1 × BM1397",
+        model=BM1397,
+        chips=1,
+        fast_rate=_FT231X_RATE,
+        target_mhz=200.0,
     ),
-    BoardProfile(name="gekko-r909", title="GekkoScience R909: 6 × BM1397", model=BM1397, chips=6, target_mhz=450.0),
+    BoardProfile(
+        name="gekko-r909",
+        title="GekkoScience R909: 6 × BM1397",
+        model=BM1397,
+        chips=6,
+        fast_rate=_FT231X_RATE,
+        target_mhz=450.0,
+    ),
     BoardProfile(
         name="bitaxe-ultra",
         title="Bitaxe Ultra 207 with bitaxe-raw firmware: 1 × BM1366",

@@ -60,7 +60,7 @@ def make_board(
         low, high = profile.clock_limits_mhz
         if not low <= options.frequency_mhz <= high:
             raise UserError(f"{profile.name} runs at {low:g} to {high:g} MHz, not at {options.frequency_mhz:g}")
-    options = _replaced(options, profile)
+    options = replaced(options, profile)
     power: BoardPower
     if profile.control is Control.BITAXE_RAW:
         power = BitaxePower(profile, control or None, options.frequency_mhz, timing)
@@ -71,12 +71,14 @@ def make_board(
     return Board(data, driver=driver_for(model, options), power=power, profile=profile)
 
 
-def _replaced(options: DriverOptions, profile: BoardProfile) -> DriverOptions:
+def replaced(options: DriverOptions, profile: BoardProfile) -> DriverOptions:
+    """The options with what the board's profile says."""
     return replace(
         options,
         chips=options.chips if options.chips is not None else profile.chips,
         chips_per_domain=profile.chips_per_domain,
         fast_baud=options.fast_baud and profile.fast_baud,
+        fast_rate=options.fast_rate or profile.fast_rate,
         frequency_mhz=profile.clock_mhz(options.frequency_mhz),
         cut_off_c=profile.limits.chip_cut_off_c,
     )

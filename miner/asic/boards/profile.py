@@ -8,7 +8,7 @@ from typing import Literal
 
 from chain.primitives.errors import UserError
 from miner.asic.bm13xx.models.model import LOWEST_MHZ as LOWEST_MHZ
-from miner.asic.bm13xx.models.model import ChipModel
+from miner.asic.bm13xx.models.model import ChipModel, FastRate
 from miner.asic.boards.safety import SafetyLimits
 from miner.asic.boards.sensors import Emc2101, Emc2302
 
@@ -38,6 +38,7 @@ class BoardProfile:
 
     `model`: None to find out; `chips`: how many there must be, None to take what is found; `domains`: voltage domains
     in series, so the supply is so many times a chip's voltage; `chips_per_domain`: chips that share one;
+    `fast_rate`: of the link, where the bridge cannot follow the chips' usual one;
     `target_mhz`, `target_mv` (of one chip): None for the chip's default; `highest_mhz`, `highest_mv`, `lowest_mv`: None
     for the chip's own; `thermometers`: I2C addresses of TMP1075s, whose readings plus `thermometer_offset_c` stand for
     the chips; `fan`: None where there is none to control.
@@ -52,6 +53,7 @@ class BoardProfile:
     control: Control = Control.NONE
     reset_line: ResetLine | None = None
     fast_baud: bool = True
+    fast_rate: FastRate | None = None
     target_mhz: float | None = None
     target_mv: float | None = None
     highest_mhz: float | None = None

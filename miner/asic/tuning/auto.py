@@ -133,7 +133,8 @@ class BoardTuner:
         kept = recall(self._store).get(self.key)
         if not isinstance(kept, dict) or kept.get("goal") != str(self.options.goal):
             return None
-        mhz, mv = kept.get("mhz"), kept.get("mv")
+        mhz: Any = kept.get("mhz")
+        mv: Any = kept.get("mv")
         if limits.low_mv is None or limits.high_mv is None or mv is None:
             mv = usual_mv
         elif not _is_between(mv, limits.low_mv, limits.high_mv):

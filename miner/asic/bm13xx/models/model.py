@@ -42,6 +42,14 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class FastRate:
+    """A rate for the link once the chips are up: what they are told, and what the host's end is set to."""
+
+    setting: Setting
+    host_baud: int
+
+
+@dataclass(frozen=True, slots=True)
 class ToAll:
     """A broadcast write."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -21,6 +22,8 @@ from miner.asic.bm13xx.events import (
 from miner.asic.bm13xx.models import MODELS
 from miner.asic.bm13xx.registers import Register
 from miner.asic.bm13xx.work import ChainJob, Outcome
+from miner.asic.boards.catalog import board_named
+from miner.asic.boards.opening import replaced
 from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.emulator.faults import Faults
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
@@ -194,6 +197,36 @@ def test_a_board_that_cannot_follow_the_fast_rate_stays_at_the_first() -> None:
     simulation.reset_line = True
     simulation.up()
     assert simulation.driver.baud == 115_200
+
+
+def test_a_bridge_that_cannot_follow_the_chips_usual_rate_gets_its_own() -> None:
+    board = board_named("gekko-r909")
+    options = replaced(DriverOptions(zero_bits=6, **FAST), board)  # type: ignore[arg-type]
+    simulation = Simulation(EmulatedChain(MODELS["bm1397"], 6, 6), ChainDriver(None, options), fastest_baud=3_000_000)
+    simulation.up()
+    assert (simulation.host_baud, simulation.chain.actual_baud) == (1_500_000, 1_562_500)
+    assert not simulation.of_type(ChainDown)
+    taken_over = Simulation(simulation.chain, ChainDriver(None, DriverOptions(**FAST)))  # type: ignore[arg-type]
+    taken_over.now = simulation.now
+    taken_over.up()  # chips without a reset line are still at that rate
+
+
+def test_each_write_of_a_bm1397s_clock_has_its_time() -> None:
+    simulation = Simulation.of("bm1397", settle_s=0.01).up()
+    simulation.sent.clear()
+    simulation.driver.set_frequency(431.25, simulation.now)
+    writes: list[tuple[float, str]] = []
+    while len(writes) < 4:
+        simulation.step()
+        writes += [
+            (simulation.now, data.hex()[8:12])
+            for data in simulation.sent
+            if data[3:6] in (b"\x09\0\x70", b"\x09\0\x08")
+        ]
+        simulation.sent.clear()
+    assert [register for _, register in writes] == ["0070", "0070", "0008", "0008"]
+    times = [at for at, _ in writes]
+    assert all(later - earlier > 0.009 for earlier, later in pairwise(times))
 
 
 def test_a_new_block_makes_what_is_on_its_way_stale(rng: random.Random) -> None:
