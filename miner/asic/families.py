@@ -13,12 +13,12 @@ from miner.asic.icarus.models import ICARUS_MODELS
 from miner.asic.tuning.auto import TuneOptions
 from miner.device import HashDevice
 
-AVALON = "avalon"
+AVALON_ROWS = {"avalon": 32, "avalon-24": 24}  #: rows of ten chips, by the number of modules: four or three
 #: Boards of the older families, by the name that --board takes; all others have BM13xx chips.
 OLDER_BOARDS = {
     "icarus": "Icarus type, which one is found out (an AntMiner U3 must be named)",
     **{name: model.title for name, model in ICARUS_MODELS.items() if name != "icarus"},
-    AVALON: "Canaan Avalon, first generation",
+    **{name: f"Canaan Avalon, first generation, {rows} rows" for name, rows in AVALON_ROWS.items()},
 }
 
 
@@ -50,8 +50,9 @@ def serial_devices(
     devices: list[HashDevice] = []
     for index, (port, board) in enumerate(zip(ports, named, strict=True)):
         name = f"asic{index}"
-        if board.lower() == AVALON:
-            devices.append(avalon_device(name, port, frequency_mhz, zero_bits=zero_bits))
+        if board.lower() in AVALON_ROWS:
+            rows = AVALON_ROWS[board.lower()]
+            devices.append(avalon_device(name, port, frequency_mhz, rows, zero_bits))
         elif board.lower() in OLDER_BOARDS:
             devices.append(icarus_device(name, port, board, frequency_mhz, zero_bits=zero_bits))
         else:

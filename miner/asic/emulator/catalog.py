@@ -27,6 +27,7 @@ GEKKO_BOARDS = {
     "gekko-compacf": ("bm1397", 1),
     "gekko-r909": ("bm1397", 6),
 }
+AVALON_ROWS = {"avalon": 32, "avalon-24": 24}
 _AFFORDABLE_RATE = 40_000  #: hashes a second that cost about a fifth of a core
 
 
@@ -81,14 +82,14 @@ def emulation(name: str, options: EmulationOptions) -> Emulation:
         scale = _scale(options, 1 / kind_of_icarus.seconds_per_hash)
         icarus = EmulatedIcarus(kind_of_icarus, scale, options.latency_s, faults)
         return Emulation(EmulatedBoard(icarus, options.link), name, scale, f"--board {name}")
-    if name == "avalon":
-        rows = options.chips or 32
-        if rows > 32:
-            raise UserError("an Avalon has at most 32 rows of chips")
+    if name in AVALON_ROWS:
+        rows = AVALON_ROWS[name]
+        if options.chips not in (None, rows):
+            raise UserError(f"{name} has {rows} rows of chips: leave --chips out")
         scale = _scale(options, rows * 282e6 * 10)
         avalon = EmulatedAvalon(rows, scale, options.latency_s, faults)
-        return Emulation(EmulatedBoard(avalon, options.link), f"Avalon with {rows} rows", scale, "--board avalon")
-    known = ", ".join([*MODELS, *GEKKO_MODELS, *KINDS, *GEKKO_BOARDS, *ICARUS_KINDS, "avalon"])
+        return Emulation(EmulatedBoard(avalon, options.link), f"Avalon with {rows} rows", scale, f"--board {name}")
+    known = ", ".join([*MODELS, *GEKKO_MODELS, *KINDS, *GEKKO_BOARDS, *ICARUS_KINDS, *AVALON_ROWS])
     if name in GEKKO_BOARDS or name in GEKKO_MODELS:
         chip_name, on_board = GEKKO_BOARDS.get(name, (name, None))
         if on_board is not None and options.chips not in (None, on_board):

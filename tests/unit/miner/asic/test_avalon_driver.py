@@ -7,9 +7,12 @@ import random
 import pytest
 
 from chain.primitives.errors import UserError
+from miner.asic.avalon.device import AvalonDevice
 from miner.asic.avalon.driver import AvalonDriver, Event, Options, Overheated, Ready, State
 from miner.asic.avalon.frames import FAN_FULL
 from miner.asic.emulator.avalon import EmulatedAvalon
+from miner.asic.emulator.catalog import EmulationOptions, emulation
+from miner.asic.families import serial_devices
 from miner.asic.header_work import Failed, NonceFound, Outcome, Work
 
 ZERO_BITS = 8
@@ -77,6 +80,18 @@ def test_clocks_and_rows_it_cannot_have() -> None:
         Options(mhz=500)
     with pytest.raises(UserError, match="1 to 32 rows"):
         Options(rows=33)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("avalon", 32), ("Avalon-24", 24)])
+def test_a_unit_of_three_modules_has_24_rows(name: str, rows: int) -> None:
+    """With more rows than it has, its queue overflows and what it finds belongs to tasks that are forgotten."""
+    (device,) = serial_devices(["/dev/a"], boards=[name])
+    assert isinstance(device, AvalonDevice)
+    assert device.driver.options.rows == rows
+    unit = emulation(name, EmulationOptions())
+    assert (len(unit.board.chain.chips), unit.advice) == (rows, f"--board {name.lower()}")
+    with pytest.raises(UserError, match=f"{name.lower()} has {rows} rows of chips: leave --chips out"):
+        emulation(name, EmulationOptions(chips=8))
 
 
 def test_every_nonce_is_found_once_and_the_rows_never_wait(rng: random.Random) -> None:
