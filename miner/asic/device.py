@@ -44,21 +44,23 @@ _RETRY_S = 5.0  #: before a chain that worked and now fails is tried again
 _LAST_NONCES_S = 0.005  #: at the end of a unit, for nonces on their way
 _UNIT_S = 4.0  #: least time a unit lasts
 _FEWEST_VERSIONS = 256
-_REPORTS_PER_S = 10.0  #: good nonces a second that a board is set to where the share target allows
+REPORTS_PER_S = 10.0  #: good nonces a second that a board is set to where the share target allows
 _LINK_SHARE = 0.25  #: of the return line that nonces may take
 _REPLY_BITS = 110
 _TRUE_OUTCOMES = (Outcome.GOOD, Outcome.BELOW_TICKET)
 
 
 @functools.lru_cache(maxsize=256)
-def choose_ticket(target: int, hash_rate: float, baud: int, zero_bits: int = 32) -> int:
+def choose_ticket(
+    target: int, hash_rate: float, baud: int, zero_bits: int = 32, reports_per_s: float = REPORTS_PER_S
+) -> int:
     """The ticket difficulty (a power of two) for a share target and the chain's real, scaled hash rate.
 
-    Easy enough to report every share, and for about _REPORTS_PER_S; never so easy that reports fill the line. Where
+    Easy enough to report every share, and for about `reports_per_s`; never so easy that reports fill the line. Where
     any nonce is a share, only the rate counts.
     """
     reports = hash_rate / (1 << zero_bits)
-    for_rate = _ceil_power_of_two(reports / _REPORTS_PER_S)
+    for_rate = _ceil_power_of_two(reports / reports_per_s)
     for_line = _ceil_power_of_two(reports / (baud / _REPLY_BITS * _LINK_SHARE))
     share_difficulty = (1 << 256 - zero_bits) / (target + 1)
     if share_difficulty < 1:

@@ -15,7 +15,7 @@ from miner.asic.bm13xx.work import ChainJob, Outcome
 from miner.asic.board import Board
 from miner.asic.boards.opening import board_profile, make_board
 from miner.asic.boards.power import BoardFault, Sensors
-from miner.asic.device import choose_ticket
+from miner.asic.device import REPORTS_PER_S, choose_ticket
 from miner.asic.transport import PortError, with_path
 from miner.hashrate import format_rate
 
@@ -23,6 +23,8 @@ _ANY_TARGET = (1 << 256) - 1
 _LEAST_SHARE = 0.85  #: of nominal; what Bitaxe's own self-test asks for (REFERENCE.md §17)
 _LEAST_SHARE_BM1368 = 0.80
 _SIGMAS = 3.0  #: luck allowed when the rate is judged by nonces
+_SURELY_SOME = 7.0  #: where so many nonces are to be expected, one time in a thousand there is none
+_NONCES_PER_CHIP_S = 4.0  #: that a chip is to report at least, so that each can be judged by them
 _MOST_WRONG = 0.05  #: share of a chip's nonces
 _JOB_S = 1.0
 _PUMP_S = 0.02
@@ -134,7 +136,9 @@ def run_self_test(
         up = wait_until_up(board, say)
         say(f"{up.chips} × {up.model.name} at {up.frequency_mhz:g} MHz, {up.baud} baud; hashing for {seconds:g} s")
         driver = board.driver
-        driver.set_ticket(choose_ticket(_ANY_TARGET, driver.hash_rate, driver.baud, zero_bits), time.monotonic())
+        reports_per_s = max(REPORTS_PER_S, _NONCES_PER_CHIP_S * up.chips)
+        ticket = choose_ticket(_ANY_TARGET, driver.hash_rate, driver.baud, zero_bits, reports_per_s)
+        driver.set_ticket(ticket, time.monotonic())
         if zero_bits == 32 and up.model.rolls_versions:
             _check_known_answers(board, up.model)
         per_chip = _hash_for(board, up.model, seconds)
@@ -198,16 +202,25 @@ def _judge(board: Board, up: ChainUp, counts: dict[tuple[int | None, Outcome], i
         wrong = counts.get((chip.index, Outcome.WRONG), 0)
         duplicate = counts.get((chip.index, Outcome.DUPLICATE), 0)
         by_nonces = good * driver.ticket * 2**32 / seconds
-        rate = chip.counter_rate * scale if chip.counter_rate is not None else by_nonces
-        luck = 0.0 if chip.counter_rate is not None else _SIGMAS * nominal * (1 / max(good, 1)) ** 0.5
+        if chip.counter_rate is not None:
+            rate = chip.counter_rate * scale
+            slow = rate < least * nominal
+        else:
+            rate = by_nonces
+            slow = _too_few(good, least * nominal * seconds / (driver.ticket * 2**32))
         verdict = "good"
         if chip.lost:
             verdict = "silent"
         elif good + wrong + duplicate > 0 and wrong + duplicate > _MOST_WRONG * (good + wrong + duplicate) + 1:
             verdict = "errors"
-        elif rate + luck < least * nominal:
+        elif slow:
             verdict = "slow"
         if verdict != "good":
             failures.append(f"chip {chip.index} is {verdict}" if verdict != "errors" else f"chip {chip.index} errs")
         verdicts.append(ChipVerdict(chip.index, good, wrong, duplicate, rate, rate / nominal, verdict))
     return SelfTestReport(verdicts, failures)
+
+
+def _too_few(found: int, expected: float) -> bool:
+    """Whether bad luck alone does not explain that so few nonces were found."""
+    return found + _SIGMAS * expected**0.5 < expected or (not found and expected >= _SURELY_SOME)

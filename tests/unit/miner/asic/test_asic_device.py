@@ -9,8 +9,9 @@ import pytest
 
 from chain.primitives.errors import UserError
 from miner.asic import self_test
+from miner.asic.bm13xx.events import ChainUp
 from miner.asic.bm13xx.models import MODELS
-from miner.asic.bm13xx.work import split_versions
+from miner.asic.bm13xx.work import Outcome, split_versions
 from miner.asic.boards.catalog import BOARDS
 from miner.asic.boards.power import BoardFault
 from miner.asic.chips import chip_named
@@ -21,6 +22,7 @@ from miner.asic.transport import PortError, identify, with_path
 from miner.device import DeviceError, Versions
 from miner.kernels.reference import hash_number, header_hash
 from miner.work.job import VERSION_ROLLING_MASK
+from tests.support.asic import Simulation
 from tests.unit.miner.asic.test_bm13xx_codec import V3_HEADER
 
 TERAHASH = 1e12
@@ -91,6 +93,26 @@ def test_a_self_test_that_finds_no_known_nonce_hints_at_the_scale(monkeypatch: p
     board.driver.ticket = 1
     with pytest.raises(UserError, match=r"did not find 0a029ed1, fcef9936 .*--zero-bits that `pickaxe asic emulate`"):
         self_test._check_known_answers(board, MODELS["bm1370"])
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"), [(78, "good"), (60, "good"), (40, "slow"), (28, "slow"), (1, "slow"), (0, "slow")]
+)
+def test_a_chip_without_counters_is_judged_by_its_nonces(found: int, verdict: str) -> None:
+    """Of 78 to be expected: luck explains 60, not 40, and none at all least of all."""
+    simulation = Simulation.of("bm1397", 2).up()
+    driver = simulation.driver
+    board = Mock(driver=driver)
+    up = simulation.of_type(ChainUp)[0]
+    seconds = 78 * driver.ticket * 2**32 / up.model.nominal_hash_rate(up.frequency_mhz)
+    report = self_test._judge(board, up, {(0, Outcome.GOOD): found, (1, Outcome.GOOD): 78}, seconds)
+    assert [chip.verdict for chip in report.chips] == [verdict, "good"]
+    assert report.failures == ([] if verdict == "good" else ["chip 0 is slow"])
+    assert report.chips[0].share == pytest.approx(found / 78)
+
+
+def test_too_short_a_test_blames_no_chip() -> None:
+    assert [self_test._too_few(0, expected) for expected in (0.0, 1.0, 6.0, 8.0)] == [False, False, False, True]
 
 
 def test_a_port_that_is_not_there_is_named_once() -> None:
