@@ -110,10 +110,7 @@ class Watchdog:
 
     def release(self) -> None:
         """Let it act, and wait for that: the miner could not switch the board off itself."""
-        process = self._process
-        if process is not None and process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+        self._send(b"act\n")
         self._end(30.0)
 
     def _send(self, order: bytes) -> bool:

@@ -6,12 +6,13 @@ input, one line each:
 
     arm {"name": ..., "port": ..., "silence_s": ..., "steps": [...], "unsure": ...}     answered with "armed"
     beat                                                                                 the miner is alive
+    act                                                                                  the miner cannot do it: you try
     off                                                                                  nothing to guard any more
 
-End of input, or no line for `silence_s`, means that the miner has died or hangs: the steps are carried out, and what
-came of it is said on standard error. A step is {"send": hex, "expect": hex, "wait_s": ...} or {"line": "dtr"|"rts"};
-`expect` is what the board answers when it has obeyed, absent where it answers nothing. `unsure`: what the steps cannot
-switch off, in words.
+End of input, or no line for `silence_s`, means that the miner has died or hangs: as with "act", the steps are carried
+out, and what came of it is said on standard error. A step is {"send": hex, "expect": hex, "wait_s": ...} or {"line":
+"dtr"|"rts"}; `expect` is what the board answers when it has obeyed, absent where it answers nothing. `unsure`: what the
+steps cannot switch off, in words.
 """
 
 from __future__ import annotations
@@ -114,20 +115,24 @@ def main() -> int:
     """Guard until told to stop; 0 when nothing is left on."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal or service manager sends these to everybody at once
-    guard, pending, reason = _Guard(), b"", "has died"
-    while True:
+    guard, pending, reason = _Guard(), b"", ""
+    while not reason:
         patience = guard.plan.get("silence_s")
         if not select.select([0], [], [], patience)[0]:
             reason = f"has not been heard of for {patience:g} s"
             break
         data = os.read(0, _READ_BYTES)
         if not data:
+            reason = "has died"
             break
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
             order, _, argument = line.decode().partition(" ")
             if order == "off":
                 return 0
+            if order == "act":
+                reason = "could not switch it off"
+                break
             if order == "arm":
                 try:
                     guard.arm(json.loads(argument))

@@ -64,10 +64,21 @@ def test_it_acts_when_its_input_ends(echo: Echo, capfd: pytest.CaptureFixture[st
     dog = Watchdog()
     dog.arm(echo.plan())
     assert echo.heard == 0
-    dog.release()
+    dog._end(30.0)  # closes the pipe, as the end of the process does
     assert echo.heard == 1
     said = capfd.readouterr().err
     assert "pickaxe: the miner has died; thing on /dev/pts/" in said
+    assert "is switched off by the watchdog" in said
+    assert dog.pid is None
+
+
+def test_told_to_act_it_does_not_call_the_miner_dead(echo: Echo, capfd: pytest.CaptureFixture[str]) -> None:
+    dog = Watchdog()
+    dog.arm(echo.plan())
+    dog.release()
+    assert echo.heard == 1
+    said = capfd.readouterr().err
+    assert "pickaxe: the miner could not switch it off; thing on /dev/pts/" in said
     assert "is switched off by the watchdog" in said
     assert dog.pid is None
 
