@@ -150,29 +150,39 @@ class SafetyPolicy:
         return max(temperatures, default=None)
 
     def _complaints(self, readings: Readings, chip_c: float | None, deaf: bool, now: float) -> dict[str, str]:
-        """What is bad this time, by kind."""
+        """What is bad this time, by what it is about: complaints of one thing may take turns and still be in a row."""
         limits, bad = self.limits, {}
         if self.has_thermometer and not deaf:
             if chip_c is None:
-                bad["silent"] = "the temperature sensor is silent or wrong"
+                said = readings.chip_c
+                bad["chip"] = (
+                    "the temperature sensor is silent or wrong"
+                    if said is None
+                    else f"the temperature sensor says {said:.0f} °C: it is wrong, or the chips are lost"
+                )
             elif chip_c >= limits.chip_cut_off_c:
-                bad["hot"] = f"a chip is at {chip_c:.0f} °C"
+                bad["chip"] = f"a chip is at {chip_c:.0f} °C"
         if self.has_regulator:
-            if readings.regulator_c is None or readings.amps is None or readings.volts is None:
-                bad["regulator"] = "the regulator is silent"
-            else:
-                if readings.regulator_c >= limits.regulator_cut_off_c:
-                    bad["regulator hot"] = f"the regulator is at {readings.regulator_c:.0f} °C"
-                if readings.amps > limits.amps:
-                    bad["amps"] = f"the core draws {readings.amps:.1f} A, more than {limits.amps:g}"
-                if readings.amps * readings.volts > limits.watts:
-                    bad["watts"] = f"the core takes {readings.amps * readings.volts:.1f} W, more than {limits.watts:g}"
+            complaint = self._regulator_complaint(readings)
+            if complaint is not None:
+                bad["regulator"] = complaint
         if self.has_fan and limits.tachometer:
             if readings.fan_rpm or self._turning_at is None:
                 self._turning_at = now
             elif now - self._turning_at > limits.spin_up_s:
                 bad["fan"] = "the fan stands still" if readings.fan_rpm == 0 else "the fan controller is silent"
         return bad
+
+    def _regulator_complaint(self, readings: Readings) -> str | None:
+        limits = self.limits
+        if readings.regulator_c is None or readings.amps is None or readings.volts is None:
+            return "the regulator is silent"
+        if readings.regulator_c >= limits.regulator_cut_off_c:
+            return f"the regulator is at {readings.regulator_c:.0f} °C"
+        if readings.amps > limits.amps:
+            return f"the core draws {readings.amps:.1f} A, more than {limits.amps:g}"
+        watts = readings.amps * readings.volts
+        return f"the core takes {watts:.1f} W, more than {limits.watts:g}" if watts > limits.watts else None
 
     def _throttle(self, chip_c: float | None, regulator_c: float | None, now: float) -> None:
         limits = self.limits
