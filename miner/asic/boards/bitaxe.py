@@ -77,6 +77,7 @@ class BitaxePower:
                 vin_on=wiring.vin_on,
                 vin_off=wiring.vin_off,
                 vin_over=wiring.vin_over,
+                vin_warn=wiring.vin_warn,
                 scale_loop=wiring.scale_loop,
                 amps_warn=profile.limits.amps,
                 amps_fault=profile.limits.amps * _OVER_CURRENT_MARGIN,

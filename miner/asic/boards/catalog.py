@@ -14,7 +14,7 @@ from miner.asic.boards.safety import SafetyLimits
 from miner.asic.boards.sensors import Emc2101, Emc2302
 from miner.asic.gekko.models import BM1384, BM1387
 
-_WIRING_12V = RegulatorWiring(vin_on=11.5, vin_off=11.0, vin_over=14.8, scale_loop=0.125)
+_WIRING_12V = RegulatorWiring(vin_on=11.5, vin_off=11.0, vin_over=14.8, vin_warn=11.0, scale_loop=0.125)
 #: The bridge ends at 3,000,000 baud, below the 3,125,000 that other boards with a BM1397 run at (§9; gekko §1).
 _FT231X_RATE = FastRate(reg.MISC_1M5_BM1397, 1_500_000)
 

@@ -24,11 +24,13 @@ class Control(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegulatorWiring:
-    """What a board decides about its TPS546 (§8)."""
+    """What a board decides about its TPS546 (§8). `vin_warn`: not on boards of 5 V, where the part is said to have a
+    defect."""
 
     vin_on: float = 4.8
     vin_off: float = 4.5
     vin_over: float = 6.5
+    vin_warn: float | None = None
     scale_loop: float = 0.25
 
 

@@ -32,13 +32,15 @@ _TON_RESPONSE = 0x3B
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegulatorSettings:
     """What a board wants of its regulator; volts, amperes, degrees. `volts_min`, `volts_max`: what it may ever put out,
-    all domains together. The regulator enforces these by itself, with or without a host."""
+    all domains together; `vin_warn`: supply below which it warns, None to leave that alone. The regulator enforces
+    these by itself, with or without a host."""
 
     volts_min: float
     volts_max: float
     vin_on: float = 4.8
     vin_off: float = 4.5
     vin_over: float = 6.5
+    vin_warn: float | None = None
     scale_loop: float = 0.25
     amps_warn: float = 25.0
     amps_fault: float = 30.0
@@ -99,6 +101,8 @@ class Tps546:
         yield self._linear(Command.FREQUENCY_SWITCH, wanted.switching_khz)
         yield self._linear(Command.VIN_ON, wanted.vin_on)
         yield self._linear(Command.VIN_OFF, wanted.vin_off)
+        if wanted.vin_warn is not None:
+            yield self._linear(Command.VIN_UV_WARN_LIMIT, wanted.vin_warn)
         yield self._linear(Command.VIN_OV_FAULT_LIMIT, wanted.vin_over)
         yield self._byte(Command.VIN_OV_FAULT_RESPONSE, _VIN_RESPONSE)
         yield self._linear(Command.VOUT_SCALE_LOOP, wanted.scale_loop)

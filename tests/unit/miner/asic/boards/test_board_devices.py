@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from miner.asic.boards import pmbus, sensors
+from miner.asic.boards.bitaxe import BitaxePower
+from miner.asic.boards.catalog import board_named
 from miner.asic.boards.i2c import Conversation, I2cError, T
 from miner.asic.boards.pmbus import Command
 from miner.asic.boards.sensors import Emc2101, Emc2302, Tmp1075
@@ -173,6 +175,17 @@ def test_regulator_comes_up_in_order_and_within_limits() -> None:
     assert bus.talk(driver.disable())
     assert not device.output_on
     assert device.registers.get(Command.STATUS_CML, 0) == 0, "every write had the length that its command takes"
+
+
+@pytest.mark.parametrize(("board", "volts"), [("bitaxe-gamma", None), ("bitaxe-hex", 11.0), ("bitaxe-supra-hex", 11.0)])
+def test_a_low_supply_is_warned_of_on_12_v_boards_only(board: str, volts: float | None) -> None:
+    """On 5 V boards the limit is left alone: the part is said to have a defect there."""
+    bus, _, device = regulator()
+    power = BitaxePower(board_named(board), "/dev/nothing")
+    bus.talk(power._regulator.configure())
+    written = device.registers.get(Command.VIN_UV_WARN_LIMIT)
+    assert (None if written is None else pmbus.from_linear11(written)) == volts
+    assert device.registers.get(Command.STATUS_CML, 0) == 0
 
 
 def test_the_regulator_itself_refuses_more_than_the_limit() -> None:
