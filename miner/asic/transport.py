@@ -7,6 +7,7 @@ kernel. Every wait is bounded. Modem lines and parity are optional: a pseudo-ter
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import grp
 import os
@@ -23,6 +24,12 @@ from serial.tools import list_ports
 WRITE_TIMEOUT_S = 2.0
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.EBADF}
 _FAILURES = (OSError, ValueError, termios.error)  # of a port in use; pyserial lets termios.error through, no OSError
+
+# write(2) that keeps the interpreter lock. A port takes bytes without a wait, in microseconds; but each time the lock
+# were given away for them, another board's thread could have it first, 64 times on the way to the last board's job.
+_write_locked = ctypes.PyDLL(None, use_errno=True).write
+_write_locked.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_write_locked.restype = ctypes.c_ssize_t
 
 
 class PortError(Exception):
@@ -244,11 +251,17 @@ class SerialPort:
             raise self._gone(error) from None
 
     def write_now(self, data: bytes) -> int:
-        """As much as the system takes without a wait, which is mostly all; how many bytes. Raises PortGone."""
-        try:
-            return self._write_part(data)
-        except OSError as error:
-            raise self._gone(error) from None
+        """As much as the system takes without a wait, which is mostly all; how many bytes. Other threads of Python do
+        not run meanwhile. Raises PortGone."""
+        if self._fd is None:
+            return 0
+        count = int(_write_locked(self._fd, data, len(data)))
+        if count >= 0:
+            return count
+        number = ctypes.get_errno()
+        if number in (errno.EAGAIN, errno.EINTR):
+            return 0
+        raise self._gone(OSError(number, os.strerror(number)))
 
     def set_baud(self, baud: int) -> None:
         """Let everything written leave at the old rate, then change; what has been received is dropped."""
@@ -256,6 +269,8 @@ class SerialPort:
             self._port.flush()
             self._port.baudrate = baud
             self._port.reset_input_buffer()
+        except ValueError:  # pyserial's, where the adapter refuses
+            raise PortError(f"{self.path} cannot be set to {baud} baud: its adapter does not know that rate") from None
         except _FAILURES as error:
             raise self._gone(error) from None
         self.baud = baud

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import serial
 
 from miner.asic.device import AsicDevice
 from miner.asic.icarus.driver import IcarusDriver, Options
 from miner.asic.link import Link
-from miner.asic.transport import PortGone, PortInfo, SerialPort, control_port_of, find_again, port_named
+from miner.asic.transport import PortError, PortGone, PortInfo, SerialPort, control_port_of, find_again, port_named
 from miner.device import Wakeable
 
 
@@ -118,6 +119,40 @@ def test_whatever_is_done_with_an_unplugged_port_says_that_it_is_gone(use: Calla
             use(port)
     finally:
         port.keep_lines()
+        port.close()
+
+
+def test_what_is_written_at_once_ends_where_the_system_would_have_to_wait(terminal: tuple[int, str]) -> None:
+    master, path = terminal
+    port = SerialPort(path, 115_200)
+    try:
+        data, taken = bytes(range(256)) * 64, 0
+        while (count := port.write_now(data)) == len(data):  # until what nobody reads fills the terminal
+            taken += count
+        taken += count
+        assert port.write_now(b"x") == 0
+        heard = bytearray()
+        while len(heard) < taken:
+            heard += os.read(master, 4096)
+        assert bytes(heard) == (data * (taken // len(data) + 1))[:taken]
+        assert port.write_now(b"x") == 1
+    finally:
+        port.close()
+
+
+def test_a_rate_that_the_adapter_refuses_is_no_pulled_cable(
+    terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: serial.Serial, baud: int) -> None:
+        raise ValueError(f"Failed to set custom baud rate ({baud}): Invalid argument")  # as pyserial does
+
+    port = SerialPort(terminal[1], 115_200)
+    monkeypatch.setattr(serial.Serial, "_set_special_baudrate", refuse)
+    try:
+        with pytest.raises(PortError, match="cannot be set to 1562500 baud") as refused:
+            port.set_baud(1_562_500)
+        assert not isinstance(refused.value, PortGone)
+    finally:
         port.close()
 
 
