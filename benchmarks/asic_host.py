@@ -5,7 +5,8 @@ block to the last board's new job, through the miner's scheduler and devices.
 
 64 emulated BM1370 boards, each as fast as a chain of 200 TH/s at ticket difficulty 256, their nonces synthesised at ten
 times that rate. The reference is the double hash alone (hashlib), which no host can do without. New blocks come while
-the boards are silent, and while each reports --nonces a second, which is what the miner sets its boards to.
+the boards are silent, and while each reports --nonces a second, which is what the miner sets its boards to; in turns
+with them goes a loop of nothing that is as long, for what the machine itself does to a few milliseconds of work.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BOARD_HASHES_PER_S = 200e12
 TICKET = 256
 REPLY_BYTES, SHORT_REPLY_BYTES, BITS = 11, 9, 10
 JOB_BYTES = 60  #: whatever goes to a chip and is longer is a job
-WARM_UP = 5  #: rounds until every board's thread is at work
+WARM_UP = 10  #: rounds until every board's thread is at work
 PATIENCE_S = 5.0
 
 
@@ -174,12 +175,26 @@ class Writes:
             self.at[port.path] = time.perf_counter()
 
 
+def spin(turns: int) -> float:
+    """Seconds that a loop of nothing takes now."""
+    began, total = time.perf_counter(), 0
+    for turn in range(turns):
+        total += turn & 7
+    return time.perf_counter() - began
+
+
+def turns_for(seconds: float) -> int:
+    """How often the loop goes round in that time, undisturbed."""
+    return int(seconds * 10_000 / min(spin(10_000) for _ in range(50)))
+
+
 def new_block_latencies(
     boards: int, rounds: int, model: str, version_rolling: bool, nonces_per_s: float = 0.0
-) -> list[float]:
+) -> tuple[list[float], list[float]]:
     """Seconds from a new block's job in the scheduler's hands to the last board's job written to its pseudo-terminal,
-    each board with its thread, as in `pickaxe mine`, and reporting so many nonces. Raises RuntimeError if one of these
-    is lost."""
+    each board with its thread, as in `pickaxe mine`, and reporting so many nonces. Then, in turns with these, what a
+    loop of nothing takes that is as long as the quickest of them in the warm-up: what the machine alone adds. Raises
+    RuntimeError if a nonce is lost."""
     rng = random.Random(0)
     masters, slaves, devices = [], [], []
     for number in range(boards):
@@ -194,7 +209,10 @@ def new_block_latencies(
     scheduler = Scheduler(
         devices, Telemetry(devices), lambda share: None, lambda device, reason, left: failures.append(reason)
     )
-    job, latencies = benchmark_job(version_rolling), []
+    job = benchmark_job(version_rolling)
+    latencies: list[float] = []
+    loops: list[float] = []
+    turns = 0
     try:
         with Writes() as writes:
             scheduler.start()
@@ -209,6 +227,8 @@ def new_block_latencies(
                     time.sleep(0.002)
                 latencies.append(max(writes.at.values()) - began)
                 time.sleep(rng.uniform(0.02, 0.05))
+                turns = turns or (turns_for(min(latencies)) if len(latencies) == WARM_UP else 0)
+                loops.append(spin(turns))
         reported = chips.reported()
         time.sleep(0.5)  # for the last ones
         scheduler.stop()
@@ -218,7 +238,13 @@ def new_block_latencies(
     finally:
         for descriptor in masters + slaves:
             os.close(descriptor)
-    return latencies[WARM_UP:]
+    return latencies[WARM_UP:], loops[WARM_UP:]
+
+
+def spread(times: list[float]) -> str:
+    """Median and 99th percentile of seconds, in milliseconds."""
+    p99 = sorted(times)[int(len(times) * 0.99)]
+    return f"p50 {statistics.median(times) * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms"
 
 
 def main() -> None:
@@ -247,15 +273,14 @@ def main() -> None:
         ("bm1397", True, 0.0, "four midstates", 152),
         ("bm1397", True, options.nonces, "four midstates" + busy, 152),
     ):
-        times = sorted(new_block_latencies(boards, rounds, model, version_rolling, nonces))
-        p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
+        times, loops = new_block_latencies(boards, rounds, model, version_rolling, nonces)
         table.add_row(
             f"new block to the last of {boards} boards ({model}, {what})",
-            f"p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms",
-            f"link alone: {frame_bytes * BITS / 1e6 * 1e3:.2f} ms at 1 Mbaud",
+            spread(times),
+            f"a loop: {spread(loops)}; link: {frame_bytes * BITS / 1e6 * 1e3:.2f} ms",
         )
     table.add_row("a reply on the link", f"{REPLY_BYTES * BITS / 1e6 * 1e3:.2f} ms", "9,091 a second at 1 Mbaud")
-    Console(width=150).print(table)
+    Console(width=180).print(table)
 
 
 if __name__ == "__main__":
