@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from chain.params import NetworkParams
@@ -22,6 +23,7 @@ LONGPOLL_TIMEOUT_S = 3600.0
 STALE_AFTER_S = 60.0  #: without word from any node for this long, work is assumed to be stale and stops
 RETURN_S = 60.0  #: how often the nodes before the one in use are asked whether they are back
 SUBMIT_PATIENCE_S = 60.0  #: how long a block found is offered to a node that does not answer
+_OTHERS_S = 2.0  # for the other nodes to answer when one has refused a block
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _MAX_LINE = 800
 _METHOD_NOT_FOUND = -32601
@@ -35,6 +37,18 @@ _PREVIOUS_GONE = {
 }
 #: RPC codes that pass by themselves: not connected, in initial download, warming up.
 _WAIT_CODES = {-9, -10, -28}
+
+
+@dataclass(slots=True)
+class _Block:
+    """One on offer. `missed`: the nodes that have not answered at least once; `given_up`: its finder has been told that
+    it was refused."""
+
+    data_hex: str
+    hash_hex: str
+    missed: set[int] = field(default_factory=set)
+    taken: bool = False
+    given_up: bool = False
 
 
 class TemplateSource:
@@ -78,6 +92,7 @@ class TemplateSource:
         self._announced: int | None = None
         self._last_contact = 0.0
         self._job: Job | None = None
+        self._offers: set[asyncio.Task[Submission]] = set()  # of blocks to nodes
 
     @property
     def node(self) -> str:
@@ -129,26 +144,61 @@ class TemplateSource:
             self._refresh.set()
 
     async def submit(self, share: Share) -> Submission:
-        """Offer a block to the node, again while it does not answer or is starting, for up to SUBMIT_PATIENCE_S."""
+        """Offer a block to every node: its own may be gone, or cut off from the others. Done with the first that takes
+        it; else with a refusal, its own node's where that answers. Nodes that do not answer are not waited for then:
+        they are offered it beside the work."""
         template: Template = share.unit.job.origin
-        block_hex = solved_block(share.unit.job, share.unit.extranonce2, share.header).hex()
-        arguments: list[Any] = [block_hex]
-        if template.work_id is not None:
-            arguments.append({"workid": template.work_id})
+        block = _Block(
+            solved_block(share.unit.job, share.unit.extranonce2, share.header).hex(), hash_to_hex(share.hash)
+        )
+        own = template.node % len(self._clients)
+        offers = [
+            asyncio.create_task(self._offer(number, block, template.work_id if number == own else None))
+            for number in range(len(self._clients))
+        ]
+        self._offers.update(offers)
+        for offer in offers:
+            offer.add_done_callback(self._offers.discard)
+        waiting, refusal = set(offers), None
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, timeout=_OTHERS_S, return_when=asyncio.FIRST_COMPLETED)
+            for offer in done:
+                answer = offer.result()
+                if answer.accepted:
+                    block.taken = True
+                    return answer
+                if refusal is None or offer is offers[own]:
+                    refusal = answer
+            if refusal is not None and not done and (offers[own] not in waiting or own in block.missed):
+                break
+        block.given_up = True
+        return refusal or Submission(False, False, None)
+
+    async def _offer(self, number: int, block: _Block, work_id: str | None) -> Submission:
+        """Offer a block to one node, again while that does not answer or is starting, for up to SUBMIT_PATIENCE_S and
+        until another has taken it."""
+        arguments: list[Any] = [block.data_hex]
+        if work_id is not None:
+            arguments.append({"workid": work_id})
         deadline = asyncio.get_running_loop().time() + SUBMIT_PATIENCE_S
-        offered_before = False  # then "duplicate" means that the node had taken it although we did not hear the answer
+        # Then "duplicate" means that the node had taken it although we did not hear the answer, or has it from another.
+        offered_before = len(self._clients) > 1
         while True:
             try:
-                answer = await self._clients[self._current].call("submitblock", *arguments)
+                answer = await self._clients[number].call("submitblock", *arguments)
                 break
             except (RpcError, NodeUnreachable, WrongPassword) as error:
                 if isinstance(error, RpcError) and error.code not in _WAIT_CODES:
                     return Submission(False, False, str(error))
-                if asyncio.get_running_loop().time() > deadline:
+                if block.taken or asyncio.get_running_loop().time() > deadline:
                     return Submission(False, False, str(error))
+                block.missed.add(number)
                 offered_before = offered_before or not isinstance(error, RpcError)
                 await asyncio.sleep(1.0)
         if answer is None or (answer == "duplicate" and offered_before):
+            if block.given_up and not block.taken:
+                block.taken = True
+                self._on_message(f"node {self._clients[number].endpoint} took a block after all: {block.hash_hex}")
             return Submission(True, False, None)
         reason = clean_text(answer, 100)
         return Submission(False, reason in _PREVIOUS_GONE, reason)
@@ -164,6 +214,9 @@ class TemplateSource:
 
     async def close(self) -> None:
         """Drop all connections."""
+        for offer in self._offers:
+            offer.cancel()
+        await asyncio.gather(*self._offers, return_exceptions=True)
         for client in self._clients:
             await client.close()
 
@@ -182,7 +235,12 @@ class TemplateSource:
         self._next_extranonce1 = (self._next_extranonce1 + 1) % (1 << 8 * EXTRANONCE1_SIZE)
         extranonce1 = self._next_extranonce1.to_bytes(EXTRANONCE1_SIZE)
         job = job_from_template(
-            answer, self._payout, version_rolling=self._version_rolling, extranonce1=extranonce1, check=False
+            answer,
+            self._payout,
+            version_rolling=self._version_rolling,
+            extranonce1=extranonce1,
+            check=False,
+            node=self._current,
         )
         if self._easiest_target is not None:
             job = job.no_easier_than(self._easiest_target)

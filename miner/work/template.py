@@ -30,7 +30,7 @@ class BadTemplate(Exception):
 class Template:
     """What submission needs to know of a template, and what is left to check of it. `data_hex`: the transactions after
     the coinbase as the node wrote them; `wtxids`: their hashes as it says; `commitment`: the witness commitment's
-    script that it gave, None for none."""
+    script that it gave, None for none; `node`: which of the nodes it is of."""
 
     data_hex: tuple[str, ...]
     wtxids: tuple[bytes, ...]
@@ -38,6 +38,7 @@ class Template:
     longpoll_id: str | None
     work_id: str | None
     prev_hash: bytes
+    node: int = 0
 
     def check(self) -> None:
         """Each transaction against its hash, and the witness commitment against all; raises BadTemplate. Tens of
@@ -56,7 +57,13 @@ class Template:
 
 
 def job_from_template(
-    answer: Any, payout: bytes, *, version_rolling: bool = True, extranonce1: bytes = b"", check: bool = True
+    answer: Any,
+    payout: bytes,
+    *,
+    version_rolling: bool = True,
+    extranonce1: bytes = b"",
+    check: bool = True,
+    node: int = 0,
 ) -> Job:
     """Check a getblocktemplate result and build the job that mines it to `payout`; raises BadTemplate.
 
@@ -73,7 +80,7 @@ def job_from_template(
         if unknown:
             raise BadTemplate(f"the network requires a rule that this miner does not know: {unknown[0][1:40]}")
     try:
-        job = _build_job(answer, payout, version_rolling, extranonce1)
+        job = _build_job(answer, payout, version_rolling, extranonce1, node)
         if check:
             job.origin.check()
         return job
@@ -83,7 +90,7 @@ def job_from_template(
         raise BadTemplate(f"the node's template is malformed: {error}") from None
 
 
-def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, extranonce1: bytes) -> Job:
+def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, extranonce1: bytes, node: int) -> Job:
     height = _integer(answer, "height", 0, 0x7FFFFFFF)
     nbits = int.from_bytes(_hex(answer, "bits", 4), "big")
     target = target_from_nbits(nbits)
@@ -130,6 +137,7 @@ def _build_job(answer: dict[str, Any], payout: bytes, version_rolling: bool, ext
             longpoll_id if isinstance(longpoll_id, str) else None,
             work_id if isinstance(work_id, str) else None,
             prev_hash,
+            node,
         ),
     )
 

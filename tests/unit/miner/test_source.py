@@ -173,6 +173,99 @@ def test_a_block_waits_for_a_node_that_starts() -> None:
     play(scenario)
 
 
+def with_nodes(count: int, scenario: Callable[..., Awaitable[None]]) -> None:
+    """Run a scenario with so many nodes, of which the first gives the work."""
+
+    async def run() -> None:
+        nodes = [TemplateNode() for _ in range(count)]
+        for node in nodes:
+            await node.start()
+        harness = Harness(*nodes)
+        task = asyncio.create_task(harness.source.run())
+        try:
+            await asyncio.wait_for(scenario(harness, *nodes), TIMEOUT_S)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await harness.source.close()
+            for node in nodes:
+                await node.stop()
+
+    asyncio.run(run())
+
+
+def test_a_block_is_offered_to_all_nodes() -> None:
+    async def scenario(harness: Harness, first: TemplateNode, second: TemplateNode) -> None:
+        assert (await harness.source.submit(solve(await harness.job()))).accepted
+        await harness.calls(first, "submitblock", 1)
+        await harness.calls(second, "submitblock", 1)
+
+    with_nodes(2, scenario)
+
+
+def test_a_block_whose_node_has_died_is_taken_by_another() -> None:
+    async def scenario(harness: Harness, first: TemplateNode, second: TemplateNode) -> None:
+        share = solve(await harness.job())
+        await first.stop()
+        assert (await harness.source.submit(share)).accepted
+        assert len(second.blocks) == 1
+
+    with_nodes(2, scenario)
+
+
+def test_a_block_that_others_refuse_is_offered_to_its_own_node_when_that_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(getblocktemplate, "_OTHERS_S", 0.05)
+
+    async def scenario(harness: Harness, first: TemplateNode, second: TemplateNode) -> None:
+        share = solve(await harness.job())
+        await first.stop()
+        second.refuse = "prev-blk-not-found"
+        answer = await harness.source.submit(share)
+        assert (answer.accepted, answer.stale, answer.reason) == (False, True, "prev-blk-not-found")
+        await first.start()
+        await harness.message(f"node {first.url.rstrip('/')} took a block after all")
+        assert len(first.blocks) == 1
+
+    with_nodes(2, scenario)
+
+
+def test_a_dead_spare_node_delays_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getblocktemplate, "_OTHERS_S", 0.05)
+    monkeypatch.setattr(getblocktemplate, "SUBMIT_PATIENCE_S", 1e9)
+
+    async def scenario(harness: Harness, first: TemplateNode, second: TemplateNode) -> None:
+        share = solve(await harness.job())
+        await second.stop()
+        first.refuse = "bad-cb-amount"
+        assert (await harness.source.submit(share)).reason == "bad-cb-amount"
+        first.refuse = None
+        assert (await harness.source.submit(share)).accepted
+
+    with_nodes(2, scenario)
+
+
+def test_a_work_id_goes_to_its_own_node_alone() -> None:
+    async def scenario(harness: Harness, first: TemplateNode, second: TemplateNode) -> None:
+        arguments: dict[int, tuple[Any, ...]] = {}
+        for node in (first, second):
+
+            async def submitblock(*given: Any, port: int = node.port) -> str | None:
+                arguments[port] = given[1:]
+                return "inconclusive"
+
+            node._rpc_submitblock = submitblock  # type: ignore[method-assign]
+        first.changes["workid"] = "w7"
+        first.extend(mined(await harness.job()))
+        while (job := await harness.job()).origin.work_id is None:
+            pass
+        assert (await harness.source.submit(solve(job))).stale
+        assert arguments == {first.port: ({"workid": "w7"},), second.port: ()}
+
+    with_nodes(2, scenario)
+
+
 def test_what_a_node_says_is_fit_for_a_terminal() -> None:
     nasty = "\x1b[2Jgone\n\ud800"
 
