@@ -35,6 +35,9 @@ CONNECT_TIMEOUT_S = 15.0
 FIRST_JOB_TIMEOUT_S = 45.0  #: from the connection to the first job
 SILENCE_S = 300.0  #: pools send work at least every minute or two; one that is silent for longer is gone
 SILENCE_V2_S = 900.0  #: without pings, and with a new job only where there is reason for one
+#: Pools send a new time and new transactions every minute or so, whatever the network does: one that answers and sends
+#: nothing new for longer has lost its node, and its shares may be for a block that was found long ago.
+NEWS_S = 1800.0
 _WRITE_TIMEOUT_S = 15.0
 MOST_REFUSED = 30  #: shares in a row, late ones apart: work that is paid by nobody can be done elsewhere
 _USEFUL_S = 60.0
@@ -48,8 +51,8 @@ _PREFIX_BYTES = 2  # of extranonce2, where it has room: see build_job
 class PoolFailure(Exception):
     """A connection came to its end, or to nothing; one clause saying why.
 
-    `refused`: the pool does not want this worker. `useless`: it gives work and takes none. `redirect`: it wants us
-    there, after `wait_s`.
+    `refused`: the pool does not want this worker. `useless`: it gives work and takes none, or the same for ever: then
+    `stuck_at` is the previous block of that. `redirect`: it wants us there, after `wait_s`.
     """
 
     def __init__(
@@ -58,12 +61,14 @@ class PoolFailure(Exception):
         *,
         refused: bool = False,
         useless: bool = False,
+        stuck_at: bytes | None = None,
         redirect: PoolAddress | None = None,
         wait_s: float = 0.0,
     ) -> None:
         super().__init__(reason)
         self.refused = refused
         self.useless = useless
+        self.stuck_at = stuck_at
         self.redirect = redirect
         self.wait_s = wait_s
 
@@ -128,6 +133,7 @@ class Session:
         self._settled.set()
         self._refused = 0  # shares in a row
         self._published = 0
+        self._news_at = 0.0  # when it last sent work that it had not sent before
         self._notices = 0
         self._said: set[str] = set()  # complaints that the user has seen
 
@@ -235,6 +241,10 @@ class Session:
             raise PoolFailure(f"it was silent for {self._silence_s:g} s")
         if not self.ready.is_set() and now >= first_job_deadline:
             raise PoolFailure(f"it sent no work within {FIRST_JOB_TIMEOUT_S:g} s")
+        if self.job is not None and now - self._news_at >= NEWS_S:
+            raise PoolFailure(
+                f"it has sent no new work for {NEWS_S / 60:g} min", useless=True, stuck_at=self.job.prev_hash
+            )
 
     def _handle_all(self, events: list[Event]) -> None:
         """All events; of several jobs at once only the last is published."""
@@ -318,7 +328,10 @@ class Session:
         prefix = (self._published % (1 << 8 * size)).to_bytes(size, "big") if size > 0 else b""
         self._published += 1
         self.account.jobs += 1
-        self.job = work.job(prefix, StratumOrigin(self, work))
+        job = work.job(prefix, StratumOrigin(self, work))
+        if self.job is None or _content(job) != _content(self.job):
+            self._news_at = self._loop.time()
+        self.job = job
         self._on_job(self, self.job)
 
     def _flush(self) -> None:
@@ -337,6 +350,11 @@ class Session:
                 answer.set_result(Submission(False, True, "the connection was lost before its answer"))
         self._answers.clear()
         self._settled.set()
+
+
+def _content(job: Job) -> tuple[object, ...]:
+    """What a pool with a node behind it renews; the extranonce and the difficulty are its own."""
+    return job.prev_hash, job.time, job.merkle_branch, job.merkle_root, job.coinbase
 
 
 async def _bounded(work: Awaitable[None], timeout_s: float, complaint: str) -> None:

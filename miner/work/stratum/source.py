@@ -26,7 +26,7 @@ from miner.work.stratum_v2.client import StratumV2Client
 SETTLE_S = 3.0  #: a pool that is left for a better one may still answer its last shares for this long
 _LINGER_S = 0.2  # and takes those that were found before the change
 RETURN_S = 60.0  #: how often the pools before the one in use are tried again
-SHUN_S = 600.0  #: how long a pool that took none of our shares comes after all others
+SHUN_S = 600.0  #: how long a pool that took none of our shares, or had no new work, comes after all others
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 #: Shares that may wait for an answer at once: pools of Stratum V2 answer in batches, and a batch must fit.
 _IN_FLIGHT = 512
@@ -48,7 +48,12 @@ class _Pool:
     plain: bool = False  # it hangs up on mining.configure
     refused: bool = False
     shunned_until: float = 0.0  # by the loop's clock
+    stuck_at: bytes | None = None  # the previous block of the work that it sent for ever
     heard: deque[str] = field(default_factory=lambda: deque(maxlen=_HEARD_KEPT))
+
+    def forgive(self) -> None:
+        """It is wanted, whatever it did."""
+        self.refused, self.shunned_until, self.stuck_at = False, 0.0, None
 
 
 class StratumSource:
@@ -168,14 +173,16 @@ class StratumSource:
     def switch_pool(self, number: int) -> None:
         """See PoolControl."""
         pool = self._numbered(number)
-        pool.enabled, pool.refused, pool.shunned_until = True, False, 0.0
+        pool.enabled = True
+        pool.forgive()
         self._put_first([pool])
 
     def enable_pool(self, number: int) -> None:
         """See PoolControl."""
         pool = self._numbered(number)
         if not pool.enabled:
-            pool.enabled, pool.refused, pool.shunned_until, pool.account.state = True, False, 0.0, "spare"
+            pool.enabled, pool.account.state = True, "spare"
+            pool.forgive()
             self._changed.set()
 
     def disable_pool(self, number: int) -> None:
@@ -304,7 +311,11 @@ class StratumSource:
             task, session = self._begin(other)
             try:
                 if await self._ready(task, session):
-                    return other, task, session
+                    if session.job is None or session.job.prev_hash != other.stuck_at:
+                        return other, task, session
+                    other.shunned_until = asyncio.get_running_loop().time() + SHUN_S
+                    await _cancel(task)
+                    continue
             except BaseException:
                 await _cancel(task)
                 raise
@@ -368,6 +379,7 @@ class StratumSource:
                 pool.redirect = failure.redirect
         if failure.useless:
             pool.shunned_until = asyncio.get_running_loop().time() + SHUN_S
+            pool.stuck_at = failure.stuck_at
         if failure.refused:
             pool.refused = True
             if all(each.refused for each in self._usable()) and not self._ever_worked:

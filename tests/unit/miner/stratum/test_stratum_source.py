@@ -441,6 +441,33 @@ def test_a_pool_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     play(lambda: Harness(server.url), scenario, server)
 
 
+def test_a_pool_that_sends_the_same_work_for_ever_is_left_until_it_has_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "SHUN_S", 0.0)
+    stuck, spare = easy(), easy()
+
+    async def scenario(harness: Harness) -> None:
+        await harness.job()
+        active = harness.source._active
+        assert active is not None
+        long_ago = active._news_at = asyncio.get_running_loop().time() - session.NEWS_S / 2
+        stuck.pool.new_job(example_job(5))
+        stuck.flush()
+        await harness.job()
+        assert active._news_at > long_ago
+        active._news_at -= session.NEWS_S
+        stuck.pool.new_job(example_job(5), clean=False)  # the same again is no news
+        stuck.flush()
+        await harness.message("it has sent no new work for 30 min; trying")
+        await harness.until(lambda: harness.report(1).active)
+        tried = stuck.connected
+        await harness.until(lambda: stuck.connected >= tried + 3)
+        assert harness.report(1).active, "it still has work for that block alone"
+        stuck.pool.new_job(example_job(7))
+        await harness.until(lambda: harness.report(0).active)
+
+    play(lambda: Harness(stuck.url, spare.url), scenario, stuck, spare)
+
+
 def test_a_share_that_is_never_answered_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 1.0)
 
