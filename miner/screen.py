@@ -17,7 +17,7 @@ from rich.text import Text
 
 from miner.device import DeviceDetails
 from miner.energy.monitor import EnergyReport
-from miner.energy.outlook import describe
+from miner.energy.outlook import describe, format_span
 from miner.hashrate import format_rate
 from miner.status import Status, StatusMonitor, hottest
 from miner.telemetry import DeviceReport
@@ -30,6 +30,7 @@ _WIDE = 100  # columns of a terminal that has room for everything
 _OTHER_LINES = 12  # of the screen besides devices, pools and messages
 _FEWEST_ROWS = 4
 _STATE_WIDTH = 8  # of that column, at least: its texts may break
+_LONG_SHARE_S = 3600.0  # between two shares; then the screen says so
 _FEWEST_MESSAGES = 2  # lines of them below a table; a terminal with less room gets no table
 
 
@@ -297,6 +298,8 @@ def status_line(status: Status) -> str:
 def pool_line(pool: PoolReport) -> str:
     """One pool's state and counters."""
     difficulty = "-" if pool.difficulty is None else format_difficulty(pool.difficulty)
+    if pool.share_interval_s is not None and pool.share_interval_s > _LONG_SHARE_S:
+        difficulty += f" (a share in {format_span(pool.share_interval_s)})"
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(pool.rejected.items())) or "0"
     line = f"pool {pool.name} {pool.state}, difficulty {difficulty}: accepted {pool.accepted}, rejected {rejected},"
     extras = {"duplicate": pool.duplicates, "malformed": pool.malformed, "bad jobs": pool.bad_jobs}

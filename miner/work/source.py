@@ -31,7 +31,8 @@ class PoolReport:
 
     `number` names the pool to PoolControl and never changes; `priority` is its place in the order, 0 the first;
     `active`: its work is being mined. `url` has no secrets. `jobs`: how often it sent work; `estimate`: our hash rate
-    as its accepted shares show it; `last_share_age_s`: since it accepted one.
+    as its accepted shares show it; `last_share_age_s`: since it accepted one; `share_interval_s`: how long a share
+    takes on average at our rate, None where that is not known, or nothing is mined there.
     """
 
     name: str
@@ -56,6 +57,7 @@ class PoolReport:
     stale_difficulty: float = 0.0
     best_difficulty: float = 0.0
     last_share_age_s: float | None = None
+    share_interval_s: float | None = None
     estimate: RateEstimate | None = None
 
 

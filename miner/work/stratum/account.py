@@ -32,6 +32,7 @@ class PoolAccount:
     bad_jobs: int = 0
     jobs: int = 0
     connections: int = 0
+    slow: bool = False  #: its shares hardly ever come, and the user knows
     rejected: Counter[str] = field(default_factory=Counter)
     clock: Callable[[], float] = time.monotonic
     _meter: ShareMeter = field(default_factory=lambda: ShareMeter(0.0))  # over the time spent mining here

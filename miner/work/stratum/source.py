@@ -9,11 +9,13 @@ import itertools
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from chain.primitives.errors import UserError
-from miner.share import Share
+from miner.energy.outlook import format_span
+from miner.hashrate import WINDOW_S, format_rate
+from miner.share import Share, difficulty_of_target
 from miner.work.job import Job
 from miner.work.rpc import sleep_or_event
 from miner.work.source import PoolControl, PoolReport, Submission
@@ -33,6 +35,8 @@ _IN_FLIGHT = 512
 _MAX_HOPS = 3
 _PATIENCE_S = 5.0  # a pool that wants us back later than this is no use now, where there are others
 _HEARD_KEPT = 50
+LONG_SHARE_S = 3600.0  #: shares that take longer are remarked upon: many pools take us for gone meanwhile
+_LOOK_S = 10.0  # how often that is looked at
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +91,7 @@ class StratumSource:
         self.hash_rate: Callable[[], float] = float
         self._ever_worked = False
         self._active: Session | None = None
+        self._active_since = 0.0  # by the loop's clock
         self._last_message: dict[str, str] = {}
         self._changed = asyncio.Event()  # the list has
         self._leaving: set[asyncio.Task[None]] = set()
@@ -103,12 +108,14 @@ class StratumSource:
 
     async def run(self) -> NoReturn:
         """Keep mining at the best pool that answers, until cancelled. Raises UserError when no pool wants us."""
+        watch = asyncio.create_task(self._watch_difficulty())
         try:
             await self._run()
         finally:
+            watch.cancel()
             for leaving in self._leaving:
                 leaving.cancel()
-            await asyncio.gather(*self._leaving, return_exceptions=True)
+            await asyncio.gather(watch, *self._leaving, return_exceptions=True)
 
     async def _run(self) -> NoReturn:
         pool, failures = self._usable()[0], 0
@@ -160,10 +167,12 @@ class StratumSource:
     def pools(self) -> list[PoolReport]:
         """Every pool's counters, in the order of preference."""
         active = None if self._active is None else self._active.account
-        return [
+        reports = [
             pool.account.report(number=pool.number, priority=place, enabled=pool.enabled, active=pool.account is active)
             for place, pool in enumerate(self._pools)
         ]
+        interval_s = self._share_interval()
+        return [replace(report, share_interval_s=interval_s) if report.active else report for report in reports]
 
     async def close(self) -> None:
         """`run` closes what it opened when it is cancelled."""
@@ -346,7 +355,7 @@ class StratumSource:
     def _activate(self, session: Session) -> None:
         if self._active is not None:
             self._active.account.stopped()
-        self._active = session
+        self._active, self._active_since = session, asyncio.get_running_loop().time()
         self._ever_worked = True
         self._last_message.clear()
         session.account.state = "mining"
@@ -364,6 +373,40 @@ class StratumSource:
     def _take_job(self, session: Session, job: Job) -> None:
         if session is self._active:
             self._on_job(job)
+
+    def _share_interval(self) -> float | None:
+        """Seconds between two shares of the pool in use, on average; None while our rate is not known."""
+        job = None if self._active is None else self._active.job
+        rate = self.hash_rate()
+        return None if job is None or rate <= 0 else (1 << 256) / (job.share_target + 1) / rate
+
+    async def _watch_difficulty(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._active is not None and asyncio.get_running_loop().time() - self._active_since >= WINDOW_S:
+                self._remark_on_difficulty(self._active)
+
+    def _remark_on_difficulty(self, session: Session) -> None:
+        """Say once, until shares get easier, that the pool in use asks for what hardly ever comes."""
+        interval_s, account = self._share_interval(), session.account
+        if interval_s is None or session.job is None:
+            return
+        if interval_s <= LONG_SHARE_S:
+            account.slow = False
+        elif not account.slow:
+            account.slow = True
+            difficulty = difficulty_of_target(session.job.share_target)
+            ours = account.difficulty is not None and difficulty > 1.001 * account.difficulty
+            if ours:
+                advice = "--min-difficulty asks for that"
+            elif session.address.authority_key is not None:  # V2 pools choose it by our hash rate, which they are told
+                advice = "the pool may have a port for smaller miners"
+            else:
+                advice = "--suggest-difficulty asks for easier ones, and the pool may have a port for smaller miners"
+            self._on_message(
+                f"pool {session.address.name}: a share of difficulty {difficulty:.4g} takes {format_span(interval_s)}"
+                f" on average at {format_rate(self.hash_rate())}; {advice}"
+            )
 
     def _take_failure(self, pool: _Pool, session: Session, failure: PoolFailure) -> None:
         """Note what an ended session teaches about its pool."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -89,6 +90,8 @@ def test_pools_are_listed_with_their_counts() -> None:
         " stale 2 duplicate 1 bad jobs 4"
     )
     assert pool_line(pool) == line
+    assert "difficulty 512 (a share in 1.2 hours): acc" in pool_line(replace(pool, share_interval_s=4320.0))
+    assert pool_line(replace(pool, share_interval_s=60.0)) == line
     text = summary(bare(telemetry.report()))
     assert "mined 1 share in" in text
     assert line in text

@@ -468,6 +468,45 @@ def test_a_pool_that_sends_the_same_work_for_ever_is_left_until_it_has_other(mon
     play(lambda: Harness(stuck.url, spare.url), scenario, stuck, spare)
 
 
+def test_shares_that_hardly_ever_come_are_remarked_upon_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_LOOK_S", 0.001)
+    monkeypatch.setattr(source, "WINDOW_S", 0.0)
+    server = StratumServer(Pool(difficulty=1e9))
+    remark = "a share of difficulty 1e+09 takes 2.2 years on average at 61.00 GH/s; --suggest-difficulty asks"
+
+    async def scenario(harness: Harness) -> None:
+        await harness.job()
+        assert harness.report().share_interval_s is None
+        harness.source.hash_rate = lambda: 61e9
+        await harness.message(remark)
+        interval_s = harness.report().share_interval_s
+        assert interval_s is not None
+        assert 2.2 < interval_s / (365.25 * 86400) < 2.3
+        server.pool.connections[0].set_difficulty(1)
+        await easier_or_harder(harness)
+        assert harness.report().share_interval_s == pytest.approx(2**32 / 61e9, rel=1e-4)
+        server.pool.connections[0].set_difficulty(1e9)
+        await easier_or_harder(harness)
+        await harness.until(lambda: sum(remark in message for message in harness.messages) == 2)
+
+    async def easier_or_harder(harness: Harness) -> None:
+        server.pool.new_job()
+        server.flush()
+        await harness.job()
+        looks = 0
+        rate = harness.source.hash_rate
+
+        def counted() -> float:
+            nonlocal looks
+            looks += 1
+            return rate()
+
+        harness.source.hash_rate = counted
+        await harness.until(lambda: looks >= 5)
+
+    play(lambda: Harness(server.url), scenario, server)
+
+
 def test_a_share_that_is_never_answered_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 1.0)
 
