@@ -1,10 +1,10 @@
-"""A run as lines of JSON on standard output, for programs that watch the miner."""
+"""A run as lines of JSON, for programs that watch the miner."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
+from typing import TextIO
 
 from miner.status import StatusMonitor
 
@@ -14,6 +14,9 @@ _INTERVAL_S = 0.5
 class JsonDisplay:
     """Every line is one object: a picture of the run twice a second (`miner.status.Status.as_dict`: the fields of
     `miner.telemetry.Report` and more), or {"message": TEXT}."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
 
     def message(self, text: str) -> None:
         self._write({"message": text})
@@ -27,5 +30,5 @@ class JsonDisplay:
             self._write(monitor.status().as_dict())
 
     def _write(self, line: dict[str, object]) -> None:
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        self._output.write(json.dumps(line) + "\n")
+        self._output.flush()

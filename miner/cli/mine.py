@@ -250,15 +250,16 @@ def _run(
     from miner.energy.monitor import EnergyOptions
     from miner.json_display import JsonDisplay
     from miner.screen import LiveDisplay, LogDisplay, summary
-    from miner.terminal import OutputConsole
+    from miner.terminal import OutputConsole, standard_output
 
     params = find_network(settings.network, settings.datadir or default_datadir())
     logins = Logins(given.get("password"), given.get("rpc_cookie"), given.get("rpc_user"), given.get("rpc_password"))
     source, title = benchmark_source(settings) if benchmark else make_source(settings, params, logins)
-    console = OutputConsole()
+    output = standard_output()
+    console = OutputConsole(file=output)
     display: LiveDisplay | LogDisplay | JsonDisplay
     if as_json:
-        display = JsonDisplay()
+        display = JsonDisplay(output)
     elif quiet or not console.redraws:
         display = LogDisplay(console)
     else:

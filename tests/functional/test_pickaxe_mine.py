@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -184,5 +186,24 @@ def test_json_lines_for_other_programs(environment: dict[str, str]) -> None:
         assert lines[-1]["accepted"] == 2
         assert [device["name"] for device in lines[-1]["devices"]] == ["cpu0", "cpu1"]
         assert any("block 2 accepted" in line.get("message", "") for line in lines)
+
+    play(scenario)
+
+
+def test_mining_goes_on_where_the_disk_of_the_log_is_full(environment: dict[str, str]) -> None:
+    async def scenario(node: TemplateNode) -> None:
+        full = os.open("/dev/full", os.O_WRONLY)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "node.cli.main", "mine", "--network", "dev", "--quiet", "--blocks", "3"),
+            *login(node),
+            env=environment,
+            stdout=full,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        os.close(full)
+        _, said = await process.communicate()
+        assert (process.returncode, len(node.blocks)) == (0, 3), said
+        line = b"pickaxe: cannot write the output (No space left on device): mining goes on without it\n"
+        assert said == line
 
     play(scenario)
