@@ -12,7 +12,7 @@ from miner.status import Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _DEVICE = ["device", "kind"]
-_POOL = ["pool"]
+_POOL = ["pool", "number"]  # two workers may stand at one pool
 
 
 class StatusCollector(Collector):
@@ -126,7 +126,7 @@ def _pools(status: Status) -> Iterator[Metric]:
     active = GaugeMetricFamily("pickaxe_pool_active", "1 for the one in use.", labels=_POOL)
     difficulty = GaugeMetricFamily("pickaxe_pool_share_difficulty", "Asked of a share.", labels=_POOL)
     for pool in status.report.pools:
-        name = [pool.url or pool.name]
+        name = [pool.url or pool.name, str(pool.number)]
         accepted.add_metric(name, pool.accepted)
         stale.add_metric(name, pool.stale)
         worth.add_metric(name, pool.accepted_difficulty)

@@ -20,7 +20,7 @@ from miner.api.http import MAX_CONNECTIONS, StatusServer
 from miner.api.listen import bind, is_loopback, show_place
 from miner.api.metrics import render
 from miner.status import Status
-from tests.support.miner_status import board, core, status
+from tests.support.miner_status import board, core, pool, status
 
 TOKEN = "a token of enough letters"
 
@@ -262,7 +262,7 @@ def test_metrics_say_what_the_status_says() -> None:
     assert found["pickaxe_device_fan_rpm"] == {(("device", "asic0"), ("fan", "fan"), ("kind", "asic")): 4200.0}
     assert found["pickaxe_device_amperes"][(*device, ("sensor", "core"))] == 9.25
     assert found["pickaxe_device_chips"][(*device, ("state", "dead"))] == 1.0
-    assert found["pickaxe_pool_accepted_total"][(("pool", "stratum+tcp://pool0.example:3333"),)] == 17.0
+    assert found["pickaxe_pool_accepted_total"][(("number", "0"), ("pool", "stratum+tcp://pool0.example:3333"))] == 17.0
     assert found["pickaxe_power_watts"][(("devices", "cpu0,cpu1"), ("source", "RAPL"))] == 65.0
     assert found["pickaxe_energy_cost_per_day"] == {(("currency", "EUR"),): 0.576}
     assert found["pickaxe_miner_info"] == {(("network", "bitcoin"), ("version", "0.1.0")): 1.0}
@@ -275,6 +275,17 @@ def test_unknown_metrics_are_absent() -> None:
     ]
     failed = metrics_of(status([board(failure="gone", details=None)]))
     assert failed["pickaxe_device_up"] == {(("device", "asic0"), ("kind", "asic")): 0.0}
+
+
+def test_no_sample_comes_twice() -> None:
+    """A scrape with two values of one sample is refused as a whole: two workers may stand at one pool."""
+    twice = status([core(), board()], [pool(0), pool(1, url=pool(0).url, name=pool(0).name, rejected={"21 stale": 2})])
+    seen: list[tuple[str, tuple[tuple[str, str], ...]]] = [
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in text_string_to_metric_families(render(lambda: twice).decode())
+        for sample in family.samples
+    ]
+    assert len(set(seen)) == len(seen)
 
 
 def test_every_metric_is_documented() -> None:
