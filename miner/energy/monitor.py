@@ -50,6 +50,10 @@ class EnergyOptions:
     currency: str = ""
     sensors: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.currency.isprintable():  # it goes to screens and metrics as it is
+            raise UserError(f"--currency {self.currency!a}: write a name like EUR")
+
 
 @dataclass(frozen=True, slots=True)
 class PowerReport:

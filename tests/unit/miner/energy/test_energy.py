@@ -301,3 +301,9 @@ def test_the_outlook_in_words() -> None:
         "1 in 100,000",
         "0 %",
     ]
+
+
+@pytest.mark.parametrize("currency", ["E\nUR", "\x1b[2J", "\udcff"])
+def test_a_currency_is_fit_for_screens_and_metrics(currency: str) -> None:
+    with pytest.raises(UserError, match="write a name like EUR"):
+        EnergyOptions(tariff=0.3, currency=currency)
