@@ -130,6 +130,9 @@ class _Run:
             await self._servers.close()
             await asyncio.to_thread(self._scheduler.stop)
             await self._source.close()  # a second Ctrl-C changes nothing: the handlers stay as long as the loop
+            signal.set_wakeup_fd(-1)  # the loop closes it before it takes the handlers away: Ctrl-C between is an error
+            for number in _ending_signals():
+                signal.signal(number, signal.SIG_IGN)
         if self._output_failure is not None:
             raise self._output_failure
         if self._failure is not None:
