@@ -247,7 +247,7 @@ def _run(
     as_json: bool,
 ) -> None:
     from miner.app import MiningOptions, run_miner
-    from miner.energy.monitor import EnergyOptions
+    from miner.energy.monitor import EnergyOptions, figure_remarks
     from miner.json_display import JsonDisplay
     from miner.screen import LiveDisplay, LogDisplay, summary
     from miner.terminal import OutputConsole, standard_output
@@ -267,6 +267,7 @@ def _run(
     if file is not None:
         display.message(f"settings from {file}")
     devices, remarks = make_devices(settings, frozenset(given))
+    remarks += figure_remarks(settings.energy.watts, {device.name: device.kind for device in devices})
     for remark in remarks:
         display.message(remark)
     options = MiningOptions(

@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,8 @@ from miner.energy.rapl import POWERCAP, SensorProblem, open_rapl
 
 ALL = "all"  #: the name of the figure that covers every device
 _HOURS = 24.0
+HIGHEST_TARIFF = 1e9  #: whatever the currency; beyond it sums are no numbers any more
+_KINDS = ("cpu", "gpu", "asic")  # a figure for one is fine where there is none of it today
 
 
 class Meter(Protocol):
@@ -51,6 +53,8 @@ class EnergyOptions:
     sensors: bool = True
 
     def __post_init__(self) -> None:
+        if self.tariff is not None and not 0 <= self.tariff <= HIGHEST_TARIFF:
+            raise UserError(f"--tariff {self.tariff:g}: the price of a kilowatt-hour is at most {HIGHEST_TARIFF:g}")
         if not self.currency.isprintable():  # it goes to screens and metrics as it is
             raise UserError(f"--currency {self.currency!a}: write a name like EUR")
 
@@ -208,3 +212,13 @@ def check_figures(figures: Mapping[str, float]) -> dict[str, float]:
     if ALL in figures and len(figures) > 1:
         raise UserError("watts of everything and of single devices do not go together: give one or the other")
     return dict(figures)
+
+
+def figure_remarks(names: Iterable[str], devices: Mapping[str, str]) -> list[str]:
+    """A line for each figure that stands for nothing. `devices`: kinds by name."""
+    there = ", ".join(sorted(devices)[:8]) + (", …" if len(devices) > 8 else "")
+    return [
+        f"watts of {name}: there is no device or kind of that name to count them for; there are {there}"
+        for name in names
+        if name != ALL and name not in _KINDS and name not in devices
+    ]

@@ -72,4 +72,7 @@ def format_chance(probability: float) -> str:
         return "more than 99.9 %"
     if probability >= 0.0005:
         return f"{probability * 100:.2g} %" if probability < 0.1 else f"{probability * 100:.0f} %"
-    return f"1 in {1 / probability:,.0f}" if probability > 0 else "0 %"
+    if probability <= 0:
+        return "0 %"
+    odds = 1 / probability
+    return f"1 in {odds:,.0f}" if odds < 1e12 else f"1 in {odds:.1e}"

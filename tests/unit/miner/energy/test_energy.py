@@ -13,7 +13,7 @@ import pytest
 
 from chain.primitives.errors import UserError
 from miner.energy.gpu_power import hwmon_meters, normal_pci_address, nvml_meters
-from miner.energy.monitor import EnergyMonitor, EnergyOptions, MeasuredDevice, parse_watts
+from miner.energy.monitor import EnergyMonitor, EnergyOptions, MeasuredDevice, figure_remarks, parse_watts
 from miner.energy.outlook import describe, format_chance, format_span, outlook
 from miner.energy.rapl import SensorProblem, open_rapl
 
@@ -293,6 +293,7 @@ def test_the_outlook_in_words() -> None:
         "2.5 days",
         "1.0e+09 years",
     ]
+    assert format_chance(2e-30) == "1 in 5.0e+29"
     assert [format_chance(value) for value in (0.9999, 0.5, 0.026, 0.0006, 1e-5, 0.0)] == [
         "more than 99.9 %",
         "50 %",
@@ -307,3 +308,13 @@ def test_the_outlook_in_words() -> None:
 def test_a_currency_is_fit_for_screens_and_metrics(currency: str) -> None:
     with pytest.raises(UserError, match="write a name like EUR"):
         EnergyOptions(tariff=0.3, currency=currency)
+
+
+@pytest.mark.parametrize(
+    ("names", "unknown"),
+    [(["all"], []), (["cpu", "gpu", "asic", "asic0"], []), (["cpu0", "cpus", "gpu7"], ["cpus", "gpu7"])],
+)
+def test_figures_for_devices_that_are_not_there_are_named(names: list[str], unknown: list[str]) -> None:
+    remarks = figure_remarks(names, {"cpu0": "cpu", "asic0": "asic"})
+    assert [remark.split(":")[0] for remark in remarks] == [f"watts of {name}" for name in unknown]
+    assert all("asic0, cpu0" in remark for remark in remarks)
