@@ -435,6 +435,7 @@ class StratumV2Client:
             check_bits(message.nbits, self._options.easiest_target)
         except BadJob as error:
             self._complain(Trouble.BAD_JOB, f"sends a job that cannot be mined: {error}")
+            self._close("starts a new block that cannot be mined")  # and takes nothing for the old one any more
             return
         work = replace(
             work,

@@ -339,6 +339,7 @@ def test_jobs_that_cannot_be_mined_are_named(change: dict[str, Any], trouble: st
     assert first.trouble is Trouble.BAD_JOB
     assert trouble in first.text
     assert not [event for event in rest if isinstance(event, NewWork)]
+    assert isinstance(rest[-1], Closed), "the old block's work is worth nothing any more"
 
 
 def test_a_target_of_zero_and_shares_never_sent_are_named() -> None:
