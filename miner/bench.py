@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from miner.cpu.device import CpuDevice
-from miner.cpu.features import usable_cores
+from miner.cpu.features import host_processor, usable_cores
 from miner.device import NONCE_SPACE, DeviceError, HashDevice, HashJob
 from miner.kernels.reference import ReferenceDevice
 from miner.kernels.variant import Variant
@@ -102,35 +102,50 @@ class Measurement:
     threads: int | None
 
 
-class History:
-    """Earlier results on this machine, so that `pickaxe bench` can say what changed."""
+def processor_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor as its maker calls it, else as LLVM does."""
+    with contextlib.suppress(OSError):
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return host_processor().name
 
-    def __init__(self, path: Path) -> None:
+
+class History:
+    """Earlier results with this processor, so that `pickaxe bench` can say what changed. Those of another, in a folder
+    that machines share or that has moved to a new one, are kept apart."""
+
+    def __init__(self, path: Path, processor: str) -> None:
         self._path = path
+        self._processor = processor
 
     def rates(self, name: str) -> list[float]:
         """What a row came to in earlier runs, the last one last."""
-        return self._load().get(name, [])
+        return self._load().get(self._key(name), [])
 
     def save(self, rates: dict[str, float]) -> None:
         """Add these; a folder that cannot be written loses only the comparison."""
         merged = self._load()
         for name, rate in rates.items():
-            merged[name] = [*merged.get(name, []), rate][-_RUNS_KEPT:]
+            merged[self._key(name)] = [*merged.get(self._key(name), []), rate][-_RUNS_KEPT:]
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
             temporary.write_text(json.dumps(merged, indent=1))
             temporary.replace(self._path)
         except OSError:
-            return
+            with contextlib.suppress(OSError):  # what a full disk has taken of it
+                temporary.unlink(missing_ok=True)
+
+    def _key(self, name: str) -> str:
+        return f"{self._processor}: {name}"
 
     def _load(self) -> dict[str, list[float]]:
-        """Empty when there are none or the file is damaged; a single number is a run of before lists were kept."""
+        """Empty when there are none or the file is damaged."""
         try:
             entries = json.loads(self._path.read_text())
-            lists = {str(name): rates if isinstance(rates, list) else [rates] for name, rates in entries.items()}
-            loaded = {name: [float(rate) for rate in rates] for name, rates in lists.items()}
+            loaded = {str(name): [float(rate) for rate in rates] for name, rates in entries.items()}
         except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
         return {name: rates for name, rates in loaded.items() if rates and all(0 < rate < math.inf for rate in rates)}

@@ -23,7 +23,7 @@ _BASELINE = "hashlib, 1 thread"
 @click.option("--no-gpu", is_flag=True, help="Leave graphics cards out.")
 def bench(seconds: float, no_gpu: bool) -> None:
     """Measure this machine's hash rate and compare with earlier runs."""
-    from miner.bench import History, Measurement, cpu_set, measure, measure_hashlib
+    from miner.bench import History, Measurement, cpu_set, measure, measure_hashlib, processor_model
     from miner.cpu.features import usable_cores
     from miner.cpu.kernels import cache_folder
     from miner.cpu.tuner import tuned
@@ -38,7 +38,7 @@ def bench(seconds: float, no_gpu: bool) -> None:
     remarks: list[str] = []
     if not no_gpu:
         rows += _graphics_cards(seconds, remarks)
-    history = History(cache_folder() / "bench.json")
+    history = History(cache_folder() / "bench.json", processor_model())
     table = _table(rows, history)
     history.save({row.name: row.rate for row in rows})
     console = Console()

@@ -299,19 +299,33 @@ def test_ports_that_may_not_be_opened_say_what_to_do(tmp_path: Path, monkeypatch
 def test_bench_keeps_its_history(tmp_path: Path) -> None:
     from miner.bench import History
 
-    history = History(tmp_path / "bench.json")
+    history = History(tmp_path / "bench.json", "Xeon")
     assert history.rates("a") == []
     for rate in (1.0, 3.0, 2.0):
         history.save({"a": rate})
     assert history.rates("a") == [1.0, 3.0, 2.0]
-    (tmp_path / "bench.json").write_text('{"a": 5.0, "b": [0], "c": []}')  # as it was kept before, and nonsense
+    (tmp_path / "bench.json").write_text('{"Xeon: a": [5.0], "Xeon: b": [0], "Xeon: c": []}')
     assert (history.rates("a"), history.rates("b"), history.rates("c")) == ([5.0], [], [])
     for _ in range(60):
         history.save({"a": 1.0})
     assert len(history.rates("a")) == 50
+    other = History(tmp_path / "bench.json", "Ryzen")
+    assert other.rates("a") == [], "another processor is another story"
+    other.save({"a": 7.0})
+    assert (other.rates("a"), len(history.rates("a"))) == ([7.0], 50)
     for damage in ("nonsense", "[" * 100_000, '{"a": [1e999]}', f'{{"a": [1{"0" * 400}]}}'):
         (tmp_path / "bench.json").write_text(damage)
         assert history.rates("a") == []
+
+
+def test_processors_are_known_by_their_makers_name(tmp_path: Path) -> None:
+    from miner.bench import processor_model
+    from miner.cpu.features import host_processor
+
+    (tmp_path / "x86").write_text("processor\t: 0\nmodel name\t: A CPU @ 2.00GHz\nmodel name\t: B\n")
+    (tmp_path / "arm").write_text("processor\t: 0\nCPU part\t: 0xd0c\n")
+    names = [processor_model(tmp_path / name) for name in ("x86", "arm", "none")]
+    assert names == ["A CPU @ 2.00GHz", host_processor().name, host_processor().name]
 
 
 def test_a_device_that_fails_in_a_measurement_is_named() -> None:
