@@ -28,6 +28,7 @@ from node.chain_service import ChainService
 from node.chain_worker import ChainWorker, Notice
 from node.clock import Clock
 from node.config import NodeConfig, user_agent
+from node.ending import take_no_more_signals
 from node.indexes import IndexDriver, check_not_pruned, open_indexes
 from node.log import FILE_ONLY, NodeLog
 from node.networks import network_dir, params_for
@@ -78,7 +79,7 @@ def run_node(config: NodeConfig, *, core_layout: bool = False, warnings: Sequenc
         try:
             return asyncio.run(_main(config, core_layout, warnings))
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved: a second Ctrl-C has nothing to end
+            take_no_more_signals()
     except KeyboardInterrupt:  # as the loop gave the signal back
         return 0
     except (UserError, LocalFault) as error:
@@ -105,6 +106,7 @@ async def _main(config: NodeConfig, core_layout: bool, warnings: Sequence[str]) 
         raise
     finally:
         await node.close()
+        take_no_more_signals()
     if node.fault is not None:
         raise node.fault
     return 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from pathlib import Path
 
 import click
 
 from miner.cli.numbers import Number
 from miner.terminal import OutputConsole
+from node.ending import take_no_more_signals
 from node.up.demo import Demo, DemoOptions
 from node.up.screen import LiveScreen, PlainScreen, summary
 
@@ -48,5 +48,5 @@ def up(datadir: Path, blocks: int | None, pace_s: float, threads: int, plain: bo
         try:
             asyncio.run(demo.run())
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            take_no_more_signals()
     click.echo(summary(demo.state, str(datadir)))

@@ -17,6 +17,7 @@ from chain.params import NetworkParams, network
 from chain.primitives.errors import LocalFault, UserError
 from chain.storage.lock import DirectoryLock
 from miner.cpu.tuner import tuned
+from node.ending import take_no_more_signals
 from node.networks import network_dir
 from node.up.people import People
 from node.up.processes import Child, choose_port, is_taken
@@ -82,6 +83,7 @@ class Demo:
             for child in reversed(self._children):
                 await child.stop()
             lock.release()
+            take_no_more_signals()
 
     async def _run_parts(self, logs: Path) -> None:
         started = await self._start_node(logs / "node.log")
