@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from chain.consensus.constants import MAX_BLOCK_SERIALIZED_SIZE
 from chain.primitives.block import Block
 from chain.primitives.errors import DecodeError, LocalFault
 from chain.storage.faults import storage_fault
@@ -27,6 +28,8 @@ _MIN_BLOCK_SIZE = 80
 _CHECKSUM_SIZE = 32
 _KEY_SIZE = 8
 _SCAN_CHUNK = 1 << 24
+_PATIENCE = 64 << 20  #: bytes of records that are no blocks and may hold some
+_PATIENCE_A_BYTE = 16  #: that the end of one gives back, for each of its bytes
 _CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
@@ -300,32 +303,47 @@ def scan_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Ite
 def search_blocks(path: Path, magic: bytes, pos: int = 0, key: bytes = b"") -> Iterator[tuple[int, Block | None]]:
     """scan_blocks, which comes back with (position, None) now and then while it finds nothing: a large file may have
     no block at all.
+
+    In what claims to be a block and is none (a torn write) other blocks are looked for. Records that claim to lie in
+    each other by the thousand are no accident: after so many of them (`_PATIENCE`) their claims count, and the search
+    takes time in proportion to the file's size.
     """
+    patience = _PATIENCE
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             buf, base = b"", pos  # buf holds the file from base on
 
-            def need(start: int, count: int) -> bytes:
+            def hold(start: int, count: int) -> int:
                 nonlocal buf, base
                 if start < base or start + count > base + len(buf):
                     base = start
                     file.seek(start)
                     buf = xor_bytes(file.read(max(count, min(_SCAN_CHUNK, size - start))), key, start)
-                return buf[start - base : start - base + count]
+                return start - base
 
             while pos + HEADER_SIZE <= size:
-                head = need(pos, HEADER_SIZE)
+                at = hold(pos, HEADER_SIZE)
+                head = buf[at : at + HEADER_SIZE]
                 start, length = pos + HEADER_SIZE, int.from_bytes(head[4:], "little")
-                if head[:4] == magic and _MIN_BLOCK_SIZE < length <= MAX_RECORD_SIZE and start + length <= size:
+                if (
+                    head[:4] == magic
+                    and _MIN_BLOCK_SIZE < length <= MAX_BLOCK_SERIALIZED_SIZE
+                    and start + length <= size
+                ):
+                    at = hold(pos, HEADER_SIZE + length) + HEADER_SIZE
                     try:
-                        block = Block.parse(need(start, length))
+                        block = Block.parse(buf[at : at + length])
                     except DecodeError:
                         yield pos, None
-                        need(pos, HEADER_SIZE)
                     else:
                         yield start, block
                         pos = start + length
+                        continue
+                    patience -= length
+                    if patience < 0:
+                        pos = start + length
+                        patience += _PATIENCE_A_BYTE * length
                         continue
                 found = buf.find(magic, pos - base + 1)
                 pos = base + found if found >= 0 else max(pos + 1, base + len(buf) - len(magic) + 1)

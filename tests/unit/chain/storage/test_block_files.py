@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chain.primitives.block import Block
-from chain.primitives.errors import LocalFault
+from chain.primitives.errors import DecodeError, LocalFault
 from chain.primitives.header import BlockHeader
 from chain.storage.block_files import BlockFiles, scan_blocks, xor_bytes
 from chain.storage.faults import DiskFull
@@ -129,3 +129,34 @@ def test_full_disk_leaves_the_files_as_they_were(tmp_path: Path, rng: random.Ran
     assert pos == 2016
     assert files.read_block(0, pos) == block
     assert files.append_undo(0, bytes(32), b"u") == 8
+
+
+def test_records_that_lie_in_each_other_are_searched_in_linear_time(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A made-up file: every eight bytes begin a record of nearly 4 MB. What is tried is bounded by the file's size."""
+    whole = blocks(rng, 1)[0]
+    path = tmp_path / "some.dat"
+    fakes = (MAGIC + (3_900_000).to_bytes(4, "little")) * 1_000_000
+    path.write_bytes(fakes + bytes(4_000_000) + MAGIC + len(whole).to_bytes(4, "little") + whole)
+    tried = 0
+
+    def parse(data: bytes) -> Block:
+        nonlocal tried
+        tried += len(data)
+        if data != whole:
+            raise DecodeError("no block")
+        return Block(BlockHeader(data[:80]), [], data)
+
+    monkeypatch.setattr("chain.storage.block_files.Block.parse", parse)
+    assert [block.raw for _, block in scan_blocks(path, MAGIC)] == [whole]
+    assert tried < (64 << 20) + 17 * path.stat().st_size
+
+
+def test_a_record_longer_than_any_block_is_none(tmp_path: Path, rng: random.Random) -> None:
+    inner = blocks(rng, 1)[0]
+    path = tmp_path / "some.dat"
+    path.write_bytes(MAGIC + (5_000_000).to_bytes(4, "little") + MAGIC + len(inner).to_bytes(4, "little") + inner)
+    with path.open("r+b") as file:
+        file.truncate(6_000_000)
+    assert [(at, block.raw) for at, block in scan_blocks(path, MAGIC)] == [(16, inner)]
