@@ -20,7 +20,7 @@ from chain.primitives.block import Block
 from chain.primitives.errors import UserError
 from chain.primitives.types import BlockHash
 from chain.storage.block_files import BlockFiles, read_record, search_blocks, xor_bytes
-from chain.storage.layout import XOR_FILE
+from chain.storage.layout import XOR_FILE, block_file
 
 if TYPE_CHECKING:
     from chain.chainstate import Chainstate
@@ -153,6 +153,17 @@ def refuse_foreign(files: BlockFiles, params: NetworkParams) -> None:
             f"{files.blocks_dir} holds no blocks of network {params.name}{whose}: choose the network that they belong"
             f" to, or another --datadir{advice}. Nothing there was changed"
         )
+
+
+def missing_files(files: BlockFiles) -> list[str]:
+    """A remark on block files that are missing among the others, or nothing."""
+    numbers = files.numbers()
+    missing = sorted(set(range(numbers[-1])) - set(numbers)) if numbers else []
+    if not missing:
+        return []
+    named = block_file(files.blocks_dir, missing[0])
+    which = f"{named} is" if len(missing) == 1 else f"{named} and {len(missing) - 1} other block files are"
+    return [f"{which} missing: the blocks that were there, and those that build on them, have to be downloaded again"]
 
 
 def catch_up(chain: Chainstate) -> int:

@@ -154,6 +154,8 @@ class Chainstate:
             )
             self._store, self._coin_store = stores.main, stores.coins
             self.remarks += stores.remarks
+            if reindex:
+                self.remarks += block_import.missing_files(self.files)
             self.coins = CoinsCache(self._coin_store, dbcache_bytes)
             self._last_flush = time.monotonic()
             if reindex_chainstate:

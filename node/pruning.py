@@ -12,9 +12,9 @@ prune_log = logging.getLogger("pickaxe.prune")
 
 
 def prune_chain(chain: Chainstate, height: int, lock: tuple[str, int] | None = None) -> int:
-    """Delete every block file whose blocks all lie at or below `height` and at least 288 below the tip. `lock` names
-    who still needs blocks, and the last height that it does not. Returns the highest height below which all is gone, -1
-    when nothing is."""
+    """Delete every block file whose blocks all lie at or below `height` and at least 288 below the tip, and those of
+    which no block is known. `lock` names who still needs blocks, and the last height that it does not. Returns the
+    highest height below which all is gone, -1 when nothing is."""
     limit = min(height, chain.tip.height - MIN_BLOCKS_TO_KEEP)
     if lock is not None and lock[1] < chain.tip.height:
         prune_log.debug("%s limited pruning to height %d", *lock)
@@ -41,5 +41,11 @@ def prune_chain(chain: Chainstate, height: int, lock: tuple[str, int] | None = N
         for number in doomed:
             chain.files.delete_file(number)
         log.info("Prune: deleted %d block files up to height %d", len(doomed), limit)
+    # After --reindex: their blocks build on some that were deleted before.
+    unknown = [number for number in chain.files.numbers() if number not in members.keys() | chain.files.open_files]
+    for number in unknown:
+        chain.files.delete_file(number)
+    if unknown:
+        log.info("Prune: deleted %d block files that no known block is in", len(unknown))
     # From the tip down: the genesis block is there again after a restart.
     return next((entry.height for entry in reversed(chain.index.active) if not entry.have_data), -1)

@@ -27,6 +27,7 @@ MAX_RECORD_SIZE = 0x02000000  #: no record is longer: Core's MAX_SIZE
 _MIN_BLOCK_SIZE = 80
 _CHECKSUM_SIZE = 32
 _KEY_SIZE = 8
+_MAX_DIGITS = 9  #: of a file's number: the database keeps it in 32 bits
 _SCAN_CHUNK = 1 << 24
 _PATIENCE = 64 << 20  #: bytes of records that are no blocks and may hold some
 _PATIENCE_A_BYTE = 16  #: that the end of one gives back, for each of its bytes
@@ -165,16 +166,19 @@ class BlockFiles:
         """(number, first four bytes) of the first block file that is not empty; None if there is none. The bytes are
         zeros where a power cut took what was written.
         """
-        for path in sorted(self.blocks_dir.glob("blk*.dat")):
-            if path.stem[3:].isdecimal() and path.stat().st_size:
+        for number in self.numbers():
+            path = block_file(self.blocks_dir, number)
+            if path.stat().st_size:
                 with path.open("rb") as file:
                     head = file.read(4)
-                return int(path.stem[3:]), xor_bytes(head, self._key, 0) if any(head) else head
+                return number, xor_bytes(head, self._key, 0) if any(head) else head
         return None
 
-    def has_file(self, file_number: int) -> bool:
-        """Whether block file `file_number` exists."""
-        return block_file(self.blocks_dir, file_number).exists()
+    def numbers(self) -> list[int]:
+        """Of the block files that exist, ascending."""
+        names = {path.stem[3:] for path in self.blocks_dir.glob("blk*.dat") if path.stem[3:].isdecimal()}
+        found = {int(name) for name in names if len(name) <= _MAX_DIGITS}
+        return sorted(number for number in found if block_file(self.blocks_dir, number).exists())
 
     def delete_file(self, file_number: int) -> None:
         """Remove a block file and its undo file (pruning)."""
@@ -190,14 +194,13 @@ class BlockFiles:
 
     def scan(self, file_number: int, pos: int, *, only: bool = False) -> Iterator[tuple[int, int, Block]]:
         """(file number, position, block) of every whole block from `pos` of file `file_number` on, through the files
-        that follow, unless `only` this one is wanted.
+        that follow, missing ones between them or not, unless `only` this one is wanted.
         """
-        last = file_number if only else 1 << 32
-        while file_number <= last and self.has_file(file_number):
-            for at, block in scan_blocks(block_file(self.blocks_dir, file_number), self.magic, pos, self._key):
-                yield file_number, at, block
-            file_number += 1
-            pos = 0
+        for number in self.numbers():
+            if number == file_number or (number > file_number and not only):
+                start = pos if number == file_number else 0
+                for at, block in scan_blocks(block_file(self.blocks_dir, number), self.magic, start, self._key):
+                    yield number, at, block
 
     def _load_key(self, wanted: bool, first_block: bytes, restore: bool) -> bytes:
         path = self.blocks_dir / XOR_FILE

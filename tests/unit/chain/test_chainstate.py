@@ -415,6 +415,35 @@ def test_reindex_rebuilds_everything(tmp_path: Path, rng: random.Random, from_fi
         assert chain.tip.height == 111
 
 
+@pytest.mark.parametrize("lost", ["database", "nothing more"])
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_missing_block_file_costs_what_was_in_it(tmp_path: Path, rng: random.Random, missing: int, lost: str) -> None:
+    """The files behind it are read, kept and not written over."""
+    with open_chain(tmp_path, max_block_file_size=5000) as chain:
+        _, blocks = generated(chain, rng, 110)
+        tip, coins = chain.tip.hash, coins_of(chain)
+        first_lost = min((e for e in chain.index.active[1:] if e.file_number == missing), key=lambda e: e.height)
+    folder = tmp_path / "blocks"
+    (folder / f"blk{missing:05d}.dat").unlink()
+    if lost == "database":
+        shutil.rmtree(tmp_path / "chainstate")
+    before = {path.name: path.read_bytes() for path in folder.glob("blk*.dat")}
+    with open_chain(tmp_path, reindex=lost != "database", max_block_file_size=5000) as chain:
+        if lost != "database":
+            assert [remark for remark in chain.remarks if f"blk{missing:05d}.dat is missing" in remark]
+            list(chain.reindex())
+        assert chain.tip.height == first_lost.height - 1
+        for block in blocks:  # a peer sends what is missing, and what builds on it
+            chain.process_block(block)
+        assert chain.tip.hash == tip
+        assert coins_of(chain) == coins
+    for name, data in before.items():
+        assert (folder / name).read_bytes()[: len(data)] == data
+    with open_chain(tmp_path) as chain:
+        assert chain.tip.hash == tip
+        chain.verify_chain(4, 0)
+
+
 def test_core_style_blocks_folder_can_be_indexed(tmp_path: Path, rng: random.Random) -> None:
     """Only blk files, with preallocated zeros at the end, in a folder without a database."""
     with open_chain(tmp_path / "source") as chain:

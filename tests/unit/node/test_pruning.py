@@ -64,6 +64,22 @@ def test_old_files_go_and_the_chain_goes_on(tmp_path: Path) -> None:
     chain.close()
 
 
+def test_files_of_which_no_block_is_known_go_too(tmp_path: Path) -> None:
+    """What a reindex of a pruned chain cannot use: the blocks below are not there."""
+    chain = _open(tmp_path)
+    _mine(chain, MIN_BLOCKS_TO_KEEP + 150)
+    prune_chain(chain, chain.tip.height)
+    chain.close()
+    with Chainstate(REGTEST, tmp_path, script_threads=0, max_block_file_size=FILE_BYTES, reindex=True) as chain:
+        list(chain.reindex())
+        assert chain.tip.height == 0
+        assert len(chain.files.numbers()) > 1
+        assert prune_chain(chain, 0) == -1
+        assert chain.files.numbers() == [chain.files.file_number]
+        assert chain.read_block_raw(chain.index.genesis) == REGTEST.genesis.raw
+        assert not list((tmp_path / "blocks").glob("rev*.dat"))
+
+
 def test_a_short_chain_keeps_everything(tmp_path: Path) -> None:
     chain = _open(tmp_path)
     _mine(chain, 50)
