@@ -76,6 +76,7 @@ class ChainStore:
         """
         self.path = path
         self._iterators = 0  # of iterate_coins, under way
+        self._frozen: set[FrozenCoins] = set()  # that are open
         self._journal = CommitJournal(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -180,8 +181,10 @@ class ChainStore:
             raise storage_fault(error, "reading", self.path) from error
 
     def frozen_coins(self) -> FrozenCoins:
-        """The coins as they are now, whatever is committed later. Close it soon: until then the map cannot grow."""
-        if not self._iterators:
+        """The coins as they are now, whatever is committed later. Should the map have to grow before it is closed, it is
+        of no more use.
+        """
+        if not self._iterators and not self._frozen:
             size = self._env.info()["map_size"]
             if self._env.info()["last_pgno"] * self._env.stat()["psize"] * 2 > size:
                 self._grow()
@@ -354,6 +357,8 @@ class ChainStore:
     def _grow(self) -> None:
         if self._iterators:  # the map must not move under a reader; all other reads end with their call
             raise LocalFault(f"{self.path} has to grow while all coins are being read: start again")
+        for frozen in tuple(self._frozen):
+            frozen.lose()
         try:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
             self._pages.moved()
@@ -390,37 +395,58 @@ class ChainStore:
 
 
 class FrozenCoins:
-    """All coins of a store at one moment. Belongs to the thread that made it; close it when done."""
+    """All coins of a store at one moment. Belongs to the thread that made it; close it when done.
+
+    Reading raises LocalFault where the store has had to grow meanwhile: it goes first, for its reader may take his time.
+    """
 
     def __init__(self, store: ChainStore) -> None:
         self._store = store
         try:
             self._txn = store._env.begin(store._coins)
+            self._count = int(self._txn.stat(store._coins)["entries"])
         except lmdb.Error as error:
             raise storage_fault(error, "reading", store.path) from error
-        store._iterators += 1
-        self._open = True
+        self._lost = False
+        store._frozen.add(self)
 
     def __len__(self) -> int:
-        return int(self._txn.stat(self._store._coins)["entries"])
+        return self._count
 
     def __iter__(self) -> Iterator[tuple[OutPoint, PackedCoin]]:
         """In key order."""
-        with self._txn.cursor(self._store._coins) as cursor:
-            for outpoint, coin in cursor.iternext(keys=True, values=True):
-                yield OutPoint(outpoint), PackedCoin(coin)
+        self._demand()
+        pages = self._store._pages
+        try:
+            with self._txn.cursor(self._store._coins) as cursor:
+                for number, (outpoint, coin) in enumerate(cursor.iternext(keys=True, values=True)):
+                    if not number % _COINS_READ:
+                        pages.touched(KEPT_LOOKUPS)
+                    yield OutPoint(outpoint), PackedCoin(coin)
+        except lmdb.Error as error:
+            self._demand()
+            raise storage_fault(error, "reading", self._store.path) from error
 
     def get_coins(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, PackedCoin]:
         """Those of the coins that exist."""
+        self._demand()
         get = self._txn.get
         return {op: PackedCoin(coin) for op in sorted(outpoints) if (coin := get(op)) is not None}
 
+    def lose(self) -> None:
+        """The store needs what these coins hold up."""
+        self._lost = True
+        self.close()
+
     def close(self) -> None:
         """Let the store go on."""
-        if self._open:
-            self._open = False
+        if self in self._store._frozen:
+            self._store._frozen.remove(self)
             self._txn.abort()
-            self._store._iterators -= 1
+
+    def _demand(self) -> None:
+        if self._lost:
+            raise LocalFault(f"{self._store.path} had to grow while all coins were being read: try again")
 
 
 def _verify(path: Path, *, without_coins: bool) -> PageChecksums:

@@ -76,6 +76,26 @@ def test_the_map_grows_when_it_is_full(tmp_path: Path, rng: random.Random) -> No
     store.close()
 
 
+def test_a_growing_map_does_not_wait_for_who_reads_all_coins(tmp_path: Path, rng: random.Random) -> None:
+    with contextlib.closing(ChainStore(tmp_path, GENESIS, map_size=1 << 20)) as store:
+        some = coins(rng, 1000)
+        commit(store, b"t" * 32, some, [])
+        frozen = store.frozen_coins()
+        rest = iter(frozen)
+        first = next(rest)
+        commit(store, b"u" * 32, coins(rng, 10), list(some))
+        assert dict([first, next(rest)]).items() <= some.items(), "as it was"
+        commit(store, b"v" * 32, coins(rng, 20_000), [])
+        with pytest.raises(LocalFault, match="had to grow while all coins were being read: try again"):
+            list(rest)
+        with pytest.raises(LocalFault, match="had to grow"):
+            frozen.get_coins(list(some))
+        with pytest.raises(LocalFault, match="had to grow"):
+            list(frozen)
+        frozen.close()
+        assert store.count_coins() == 20_010
+
+
 def test_full_disk_leaves_the_old_state(tmp_path: Path, rng: random.Random) -> None:
     store = ChainStore(tmp_path, GENESIS)
     some = coins(rng, 500)
