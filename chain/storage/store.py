@@ -181,9 +181,7 @@ class ChainStore:
             raise storage_fault(error, "reading", self.path) from error
 
     def frozen_coins(self) -> FrozenCoins:
-        """The coins as they are now, whatever is committed later. Should the map have to grow before it is closed, it is
-        of no more use.
-        """
+        """The coins as they are now, whatever is committed later; of no more use once the map has to grow."""
         if not self._iterators and not self._frozen:
             size = self._env.info()["map_size"]
             if self._env.info()["last_pgno"] * self._env.stat()["psize"] * 2 > size:
@@ -397,7 +395,7 @@ class ChainStore:
 class FrozenCoins:
     """All coins of a store at one moment. Belongs to the thread that made it; close it when done.
 
-    Reading raises LocalFault where the store has had to grow meanwhile: it goes first, for its reader may take his time.
+    Reading raises LocalFault if the store has had to grow: that goes first, for a reader may take his time.
     """
 
     def __init__(self, store: ChainStore) -> None:

@@ -7,10 +7,10 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from chain.index import BlockIndexEntry
 from chain.primitives.target import difficulty
@@ -86,43 +86,116 @@ async def dumptxoutset(context: RpcContext, path_text: str, kind: str, options: 
 
 
 async def _dump(context: RpcContext, target: BlockIndexEntry, path: Path, *, fifo: bool, in_memory: bool) -> DumpResult:
-    service = context.chain_service
     written = path if fifo else path.with_name(path.name + ".incomplete")
     try:
-        file = await _open_fifo(context, path) if fifo else await asyncio.to_thread(written.open, "wb")
+        sink = await _open_pipe(context, path) if fifo else await asyncio.to_thread(_FileSink, written, path)
     except OSError as error:
         raise invalid_parameter(f"Couldn't open file {written} for writing.") from error
     try:
         scratch = None if in_memory else path.parent / f"temp_utxo_{target.height}_{path.name}"
-        steps = await service.call(context.chain.dump_snapshot, target, file, scratch_dir=scratch)
-        result = await _run(context, steps)
+        parts = BytesIO()  # of one step: the chain's thread waits for no disk and for nobody who reads a pipe
+
+        async def write() -> None:
+            await sink.write(parts.getvalue())
+            parts.seek(0)
+            parts.truncate()
+
+        steps = await context.chain_service.call(context.chain.dump_snapshot, target, parts, scratch_dir=scratch)
+        result = await _run(context, steps, write)
         if not isinstance(result, DumpResult):
             raise RpcError(Code.INTERNAL_ERROR, _STOPPING)
-        await asyncio.to_thread(file.close if fifo else partial(_finish, file, written, path))
+        await sink.finish()
     except SnapshotError as error:
         raise misc(str(error)) from error
     except OSError as error:
         raise misc(f"Unable to write {written}: {error.strerror}") from error
     finally:
-        with contextlib.suppress(OSError):  # what is still buffered has no room on a full disk either
-            file.close()
-        if not fifo:
-            written.unlink(missing_ok=True)
+        sink.close()
     return result
 
 
-async def _open_fifo(context: RpcContext, path: Path) -> BinaryIO:
+class _Sink(Protocol):
+    """Where a snapshot goes. OSError passes through."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def finish(self) -> None:
+        """All is written."""
+
+    def close(self) -> None:
+        """Leave nothing half-done behind."""
+
+
+class _FileSink:
+    def __init__(self, written: Path, path: Path) -> None:
+        self._written = written
+        self._path = path
+        self._file = written.open("wb")
+
+    async def write(self, data: bytes) -> None:
+        await asyncio.to_thread(self._file.write, data)
+
+    async def finish(self) -> None:
+        await asyncio.to_thread(self._finish)
+
+    def _finish(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._written, self._path)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still buffered has no room on a full disk either
+            self._file.close()
+        self._written.unlink(missing_ok=True)
+
+
+class _PipeSink:
+    """A pipe, whose reader takes his time. RpcError if the node stops meanwhile."""
+
+    def __init__(self, context: RpcContext, descriptor: int) -> None:
+        self._context = context
+        self._descriptor = descriptor
+
+    async def write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            if self._context.chain_service.closing:
+                raise RpcError(Code.INTERNAL_ERROR, _STOPPING)
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                await _writable(self._descriptor)
+
+    async def finish(self) -> None:
+        """Nothing is kept back."""
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+async def _writable(descriptor: int) -> None:
+    """Wait until there is room in a pipe, or for a moment."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READER_POLL_S):
+                await ready.wait()
+    finally:
+        loop.remove_writer(descriptor)
+
+
+async def _open_pipe(context: RpcContext, path: Path) -> _PipeSink:
     """A pipe that a reader has opened, waited for in a way that ends with the node. OSError passes through."""
     while not context.chain_service.closing:
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            return _PipeSink(context, os.open(path, os.O_WRONLY | os.O_NONBLOCK))
         except OSError as error:
             if error.errno != errno.ENXIO:  # nobody reads yet
                 raise
-            await asyncio.sleep(_READER_POLL_S)
-            continue
-        os.set_blocking(descriptor, True)
-        return os.fdopen(descriptor, "wb")
+        await asyncio.sleep(_READER_POLL_S)
     raise RpcError(Code.INTERNAL_ERROR, _STOPPING)
 
 
@@ -144,13 +217,6 @@ def _target(context: RpcContext, kind: str, options: dict[str, JSON]) -> BlockIn
     if not chain.index.in_active(target):
         raise invalid_parameter(f"Block {hash_to_hex(target.hash)} is not in the active chain")
     return target
-
-
-def _finish(file: BinaryIO, written: Path, path: Path) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-    os.replace(written, path)
 
 
 @rpc(
@@ -187,8 +253,12 @@ async def loadtxoutset(context: RpcContext, path_text: str) -> JSON:
     }
 
 
-async def _run(context: RpcContext, steps: Iterator[T]) -> T | None:
-    """Take steps in the chain's thread, other work in between; the last one, None if the node is stopping."""
+async def _run(
+    context: RpcContext, steps: Iterator[T], between: Callable[[], Awaitable[None]] | None = None
+) -> T | None:
+    """Take steps in the chain's thread, other work in between, and after each `between`; the last one, None if the node
+    is stopping.
+    """
     service = context.chain_service
     last: T | None = None
     try:
@@ -197,6 +267,8 @@ async def _run(context: RpcContext, steps: Iterator[T]) -> T | None:
             if step is None:
                 return last
             last = step
+            if between is not None:
+                await between()
         return None
     finally:
         close: Any = getattr(steps, "close", None)

@@ -4,8 +4,11 @@ starts from them and validates everything in the background."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
+import struct
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -201,3 +204,40 @@ def test_a_dump_into_a_pipe_waits_for_its_reader_but_not_for_ever(tmp_path: Path
         node.stop()
         with contextlib.suppress(CallError, OSError, HTTPException, ValueError):  # whatever the node had time to say
             dump.result()
+
+
+def test_a_reader_of_a_pipe_that_stalls_holds_up_nothing_else(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    room = fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    node, again = Node(tmp_path / "node", "regtest"), Node(tmp_path / "node", "regtest")
+
+    def waiting() -> int:
+        return struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))[0]
+
+    with nodes(node), ThreadPoolExecutor(1) as pool:
+        node.start()
+        again.rpc_port = node.rpc_port
+        node.call("generatetodescriptor", 2 * room // 40, PAYOUT)
+        node.call("dumptxoutset", str(tmp_path / "file"), "latest")
+        dump = pool.submit(again.call, "dumptxoutset", str(pipe), "latest")
+        until("the pipe is full", lambda: waiting() == room)
+        node.call("generatetodescriptor", 1, PAYOUT)
+        with open(reader, "rb", closefd=False) as file:
+            os.set_blocking(reader, True)
+            assert file.read() == (tmp_path / "file").read_bytes()
+        assert dump.result()["base_height"] == 2 * room // 40
+        dump = pool.submit(again.call, "dumptxoutset", str(pipe), "latest")
+        until("the pipe is full", lambda: waiting() == room)
+        os.close(reader)
+        with pytest.raises(CallError, match=r"Unable to write .*/pipe: Broken pipe"):
+            dump.result()
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+        dump = pool.submit(again.call, "dumptxoutset", str(pipe), "latest")
+        until("the pipe is full", lambda: waiting() == room)
+        node.stop()
+        with contextlib.suppress(CallError, OSError, HTTPException, ValueError):
+            dump.result()
+    os.close(reader)
