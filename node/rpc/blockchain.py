@@ -14,7 +14,6 @@ from chain.primitives.errors import LocalFault
 from chain.primitives.target import difficulty
 from chain.primitives.types import hash_to_hex, make_outpoint
 from chain.script.flags import ScriptFlags
-from node.rpc import descriptors
 from node.rpc.context import RpcContext
 from node.rpc.errors import Code, RpcError, Text, invalid_parameter, misc, not_found
 from node.rpc.format import block_json, header_json, script_json, target_hex
@@ -258,59 +257,6 @@ def gettxout(context: RpcContext, txid: str, n: int, include_mempool: bool) -> J
         "value": money(coin_value(coin)),
         "scriptPubKey": script_json(coin_script(coin), context.params),
         "coinbase": coin_is_coinbase(coin),
-    }
-
-
-@rpc(
-    "scantxoutset",
-    _CATEGORY,
-    Arg("action", Kind.STR, help="start, abort or status"),
-    Arg("scanobjects", Kind.ARR, None, help='descriptors, or {"desc": text, "range": end or [begin, end]}'),
-    help="Find the unspent outputs of descriptors.",
-)
-def scantxoutset(context: RpcContext, action: str, scanobjects: list[JSON] | None) -> JSON:
-    if action == "status":
-        return None
-    if action == "abort":
-        return False
-    if action != "start":
-        raise invalid_parameter(f"Invalid action '{action}'")
-    if scanobjects is None:
-        raise misc("scanobjects argument is required for the start action")
-    wanted: dict[bytes, str] = {}
-    for scan_object in scanobjects:
-        wanted |= descriptors.scan_object(scan_object, context.params)
-    chain = context.chain
-    tip = chain.tip
-    count = total = 0
-    unspents = []
-    for outpoint, coin in chain.iterate_coins():
-        count += 1
-        description = wanted.get(coin[12:])
-        if description is None:
-            continue
-        height = coin_height(coin)
-        total += coin_value(coin)
-        unspents.append(
-            {
-                "txid": hash_to_hex(outpoint[:32]),
-                "vout": int.from_bytes(outpoint[32:], "little"),
-                "scriptPubKey": coin_script(coin).hex(),
-                "desc": description,
-                "amount": money(coin_value(coin)),
-                "coinbase": coin_is_coinbase(coin),
-                "height": height,
-                "blockhash": hash_to_hex(chain.index.active[height].hash),
-                "confirmations": tip.height - height + 1,
-            }
-        )
-    return {
-        "success": True,
-        "txouts": count,
-        "height": tip.height,
-        "bestblock": hash_to_hex(tip.hash),
-        "unspents": unspents,
-        "total_amount": money(total),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from node.rpc import (
     addresses,
     blockchain,
+    coin_scan,
     control,
     indexes,
     mempool,
@@ -17,6 +18,19 @@ from node.rpc import (
 )
 from node.rpc.registry import REGISTRY
 
-MODULES = (addresses, blockchain, control, indexes, mempool, mining, network, rawtransactions, signing, snapshots, util)
+MODULES = (
+    addresses,
+    blockchain,
+    coin_scan,
+    control,
+    indexes,
+    mempool,
+    mining,
+    network,
+    rawtransactions,
+    signing,
+    snapshots,
+    util,
+)
 
 __all__ = ["MODULES", "REGISTRY"]
