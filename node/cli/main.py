@@ -45,6 +45,15 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module}.{attribute} is not a command")
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # For all commands: an unset shell variable would have them work in whatever folder is the current one.
+        for word, value in zip(args, [*args[1:], None], strict=True):
+            if word == "--datadir=" or (word == "--datadir" and value == ""):
+                from chain.primitives.errors import UserError
+
+                raise UserError("--datadir is empty: name a folder, or leave it out for the usual one.")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)

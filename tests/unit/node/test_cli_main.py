@@ -66,6 +66,18 @@ def test_system_errors_are_one_line(
     assert text.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [["node"], ["wallet", "list"], ["index", "list"], ["up"], ["rpc"], ["mine"]])
+@pytest.mark.parametrize("empty", [["--datadir", ""], ["--datadir="]])
+def test_an_empty_datadir_is_not_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], empty: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pickaxe", *command, *empty])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == ("Error: --datadir is empty: name a folder, or leave it out for the usual one.\n")
+
+
 def test_an_error_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise OSError("no number, no system call")
