@@ -73,6 +73,7 @@ class Chainstate:
         params: NetworkParams,
         datadir: Path,
         *,
+        blocks_dir: Path | None = None,
         clock: Callable[[], float] = time.time,
         dbcache_bytes: int = DEFAULT_DBCACHE_BYTES,
         script_threads: int | None = None,
@@ -88,12 +89,12 @@ class Chainstate:
         """Open the chain in `datadir` (the network's own folder), creating it if need be, and connect what a crash
         left behind.
 
-        `clock` gives seconds since 1970 (the node's mockable time). `script_threads` verify scripts beside the
-        calling thread, which helps them at the end of a block (default: one fewer than there are cores). `assumevalid`
-        is a block whose ancestors' scripts are not run (None: the network's; ZERO_HASH: none). A tip older than
-        `max_tip_age_s` means initial block download. With `reindex` header
-        tree and coins are forgotten, with `reindex_chainstate` the coins alone: call `reindex` next. Python's cycle
-        collector is set up for the whole process (chain.collector).
+        Block and undo files are in `blocks_dir` (default: a folder of `datadir`). `clock` gives seconds since 1970 (the
+        node's mockable time). `script_threads` verify scripts beside the calling thread, which helps them at the end of
+        a block (default: one fewer than there are cores). `assumevalid` is a block whose ancestors' scripts are not run
+        (None: the network's; ZERO_HASH: none). A tip older than `max_tip_age_s` means initial block download. With
+        `reindex` header tree and coins are forgotten, with `reindex_chainstate` the coins alone: call `reindex` next.
+        Python's cycle collector is set up for the whole process (chain.collector).
 
         UserError if another node uses the directory, it holds another chain, or the blocks for `reindex_chainstate`
         were pruned; LocalFault if it is damaged or the
@@ -122,16 +123,18 @@ class Chainstate:
         collector.tune()
         threads = (os.cpu_count() or 1) - 1 if script_threads is None else script_threads
         self.script_pool = ThreadPoolExecutor(threads, "script") if threads > 0 else None
+        self._locks: list[DirectoryLock] = []
         try:
-            datadir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"Cannot create directory {datadir} ({error.strerror}): choose another --datadir"
-            ) from error
-        self._lock = DirectoryLock(datadir)
-        try:
+            for folder in (datadir,) if blocks_dir is None else (datadir, blocks_dir):
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise UserError(
+                        f"Cannot create directory {folder} ({error.strerror}): choose another --datadir"
+                    ) from error
+                self._locks.append(DirectoryLock(folder))
             self.files = BlockFiles(
-                datadir / BLOCKS_DIR,
+                blocks_dir or datadir / BLOCKS_DIR,
                 params.magic,
                 max_file_size=max_block_file_size,
                 xor=block_xor,
@@ -161,7 +164,7 @@ class Chainstate:
             if reindex_chainstate:
                 if any_pruned(self._store.load_index()):
                     raise UserError(
-                        f"The coins cannot be rebuilt from {datadir / BLOCKS_DIR}: blocks there were deleted by"
+                        f"The coins cannot be rebuilt from {self.files.blocks_dir}: blocks there were deleted by"
                         " pruning. Start with --reindex to download the chain again"
                     )
                 self._store.wipe_coins()
@@ -712,4 +715,5 @@ class Chainstate:
             if store is not None:
                 store.close()
         collector.release()
-        self._lock.release()
+        for lock in self._locks:
+            lock.release()

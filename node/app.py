@@ -31,7 +31,7 @@ from node.config import NodeConfig, user_agent
 from node.ending import take_no_more_signals
 from node.indexes import IndexDriver, check_not_pruned, open_indexes
 from node.log import FILE_ONLY, NodeLog
-from node.networks import network_dir, params_for
+from node.networks import blocks_dir, network_dir, params_for
 from node.peers import build_peer_config
 from node.rpc.auth import Authenticator, write_private
 from node.rpc.context import RpcContext
@@ -140,6 +140,7 @@ class Node:
     async def start(self, warnings: Sequence[str] = ()) -> None:
         """Everything up to the first answer. UserError, LocalFault or InitError when it cannot be."""
         self._make_folders()
+        blocks_dir(self.config, self.params)  # a mistake in it is said before anything starts
         DirectoryLock(self.folder).release()  # before the cookie of a node that runs already is overwritten
         self._start_log(warnings)
         self._trap_signals()
@@ -276,6 +277,7 @@ class Node:
         chain = Chainstate(
             self.params,
             self.folder,
+            blocks_dir=blocks_dir(config, self.params),
             clock=self.clock,
             dbcache_bytes=config.dbcache_mib << 20,
             script_threads=_script_threads(config.script_threads),

@@ -36,7 +36,6 @@ ACCEPTED: Final = frozenset(
         "avoidpartialspends",
         "blocknotify",
         "blockreconstructionextratxn",
-        "blocksdir",
         "blocksxor",
         "capturemessages",
         "changetype",
@@ -286,6 +285,8 @@ def load(arguments: Arguments) -> Loaded:
         if value is not None:
             values[option.field] = value
     _imply(values, arguments, section, sections[""])
+    if values.get("blocks_dir"):  # from the folder where the command was given, as in Core
+        values["blocks_dir"] = str(Path(values["blocks_dir"]).expanduser().absolute())
     return Loaded(build(values), tuple(warnings))
 
 

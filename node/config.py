@@ -34,6 +34,7 @@ class NodeConfig:
     network: str = "pickaxe"
     datadir: Path = field(default_factory=default_datadir)
     # chain
+    blocks_dir: str = ""
     dbcache_mib: int = 450
     script_threads: int = 0
     prune_mib: int = 0
@@ -149,6 +150,7 @@ class Option:
 _B, _I, _S, _L, _F = Kind.BOOL, Kind.INT, Kind.STR, Kind.LIST, Kind.FEE
 
 OPTIONS: Final[tuple[Option, ...]] = (
+    Option("blocks_dir", "chain.blocks_dir", "blocksdir", _S, "keep block files below this folder"),
     Option("dbcache_mib", "chain.dbcache_mib", "dbcache", _I, "memory for coins not yet on disk, MiB", minimum=4),
     Option("script_threads", "chain.script_threads", "par", _I, "signature check threads; 0 means one a core"),
     Option("prune_mib", "chain.prune_mib", "prune", _I, "delete old blocks above this size; 1 means on request"),

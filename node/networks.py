@@ -19,6 +19,7 @@ from chain.params import (
     with_vbparams,
 )
 from chain.primitives.errors import UserError
+from chain.storage.layout import BLOCKS_DIR
 
 if TYPE_CHECKING:
     from node.config import NodeConfig
@@ -38,6 +39,17 @@ def network_dir(datadir: Path, params: NetworkParams) -> Path:
     """Where a network's files are: the datadir itself for Bitcoin's main chain, as in Core, a folder of it for every
     other."""
     return datadir / params.data_folder if params.data_folder else datadir
+
+
+def blocks_dir(config: NodeConfig, params: NetworkParams) -> Path | None:
+    """Where the block files are, if not below `network_dir`. UserError, in Core's words, if the folder chosen for them
+    is not there: a disk may not be mounted."""
+    if not config.blocks_dir:
+        return None
+    base = config.datadir / Path(config.blocks_dir).expanduser()
+    if not base.is_dir():
+        raise UserError(f'Specified blocks directory "{config.blocks_dir}" does not exist.')
+    return network_dir(base, params) / BLOCKS_DIR
 
 
 def own_networks(datadir: Path) -> list[Path]:

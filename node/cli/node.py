@@ -24,6 +24,9 @@ from node.networks import resolve
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file [default: DATADIR/pickaxe.toml]."
 )
 @click.option(
+    "--blocksdir", "blocks_dir", type=click.Path(), help="Keep block files below this folder [default: DATADIR]."
+)
+@click.option(
     "--loadblock", multiple=True, type=click.Path(), help="Import blocks from FILE at start; may be repeated."
 )
 @click.option("--connect", multiple=True, metavar="HOST[:PORT]", help="Connect to these peers only; may be repeated.")
@@ -95,6 +98,10 @@ def node(config_file: Path | None, datadir: Path | None, quiet: bool, filters: b
         values[renamed.get(name, name)] = value
     if filters is not None:
         values["block_filter_index"] = "basic" if filters else ""
+    if options["blocks_dir"] is not None:
+        if not options["blocks_dir"]:
+            raise UserError("--blocksdir is empty: name a folder, or leave it out to keep the blocks in the datadir.")
+        values["blocks_dir"] = str(Path(options["blocks_dir"]).expanduser().absolute())
     if quiet:
         values["print_to_console"] = False
     if values.get("connect"):

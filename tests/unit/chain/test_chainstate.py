@@ -334,6 +334,20 @@ def test_second_node_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     open_chain(tmp_path).close()
 
 
+def test_blocks_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    blocks = tmp_path / "large disk" / "blocks"
+    with open_chain(tmp_path / "ours", blocks_dir=blocks) as chain:
+        extend(chain, 3)
+        tip = chain.tip.hash
+        with pytest.raises(UserError, match=r"Cannot obtain a lock on directory .*blocks"):
+            open_chain(tmp_path / "another", blocks_dir=blocks)
+    assert not (tmp_path / "ours" / "blocks").exists()
+    assert (blocks / "blk00000.dat").exists()
+    with open_chain(tmp_path / "ours", blocks_dir=blocks) as chain:
+        assert chain.tip.hash == tip
+        chain.verify_chain(4, 0)
+
+
 def test_folder_of_another_network_is_refused(tmp_path: Path) -> None:
     open_chain(tmp_path).close()
     with pytest.raises(UserError, match="holds no blocks of network dev, but of regtest"):

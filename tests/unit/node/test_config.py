@@ -12,7 +12,7 @@ from chain.params import REGTEST, SIGNET, signet_with_challenge
 from chain.primitives.errors import UserError
 from node.bitcoin_conf import load, parse_command_line
 from node.config import BY_CORE, OPTIONS, NodeConfig, build, load_toml, user_agent
-from node.networks import params_for
+from node.networks import blocks_dir, params_for
 from node.peers import build_peer_config
 from p2p.config import P2PConfig
 
@@ -182,6 +182,18 @@ def test_numbers_too_small_to_work_are_raised_as_in_core(tmp_path: Path) -> None
     config = _conf(tmp_path, "", "-regtest", *arguments)
     assert (config.rpc_threads, config.rpc_work_queue, config.rpc_timeout_s) == (1, 1, 1)
     assert (config.dbcache_mib, config.mempool_expiry_h) == (4, 1)
+
+
+def test_blocks_may_be_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "blocks disk").mkdir()
+    config = _conf(tmp_path, "", "-regtest", f"-blocksdir={tmp_path / 'blocks disk'}")
+    assert blocks_dir(config, params_for(config)) == tmp_path / "blocks disk" / "regtest" / "blocks"
+    (tmp_path / "pickaxe.toml").write_text('[chain]\nblocks_dir = "blocks disk"\n')
+    config = build({"network": "dev", "datadir": tmp_path, **load_toml(tmp_path / "pickaxe.toml")})
+    assert blocks_dir(config, params_for(config)) == tmp_path / "blocks disk" / "dev" / "blocks"
+    config = _conf(tmp_path, "", "-regtest", f"-blocksdir={tmp_path / 'no'}")
+    with pytest.raises(UserError, match=r'Specified blocks directory ".*/no" does not exist.'):
+        blocks_dir(config, params_for(config))
 
 
 def test_a_missing_datadir_is_named(tmp_path: Path) -> None:
