@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from chain.chainstate import Chainstate
 from chain.connect import outputs_as_coins
 from chain.consensus.bip54 import legacy_sigops
 from chain.consensus.block import check_block
 from chain.consensus.constants import BIP54_MAX_TX_SIGOPS, MAX_BLOCK_SIGOPS_COST
 from chain.consensus.errors import ConsensusError
 from chain.consensus.tx import check_inputs, check_transaction, is_final
+from chain.events import BlockRejected
 from chain.params import REGTEST
 from chain.primitives.amount import MAX_MONEY
 from chain.primitives.block import Block
@@ -34,6 +36,7 @@ from chain.script.spends import BlockSpends, Spend, SpendBatch
 from chain.storage.undo import encode_undo
 from tests.property.test_kernel_rules import damaged, made_up
 from tests.property.test_script_checks import random_script
+from tests.support.block_generator import BlockGenerator
 from tests.support.blocks import coinbase
 from tests.support.compiled import reading
 from tests.support.spends import SpendGenerator, damage
@@ -328,3 +331,41 @@ def test_what_has_passed_is_judged_once(rng: random.Random) -> None:
             except ConsensusError as error:
                 found.append(str(error))
         assert found[0] == found[1]
+
+
+def submitted(chain: Chainstate, raw: bytes, how: str) -> str | list[tuple[str, ...]]:
+    """What became of it, in full words."""
+    with reading(how):
+        try:
+            events = chain.process_block(Block.parse(raw))
+        except (DecodeError, ConsensusError) as error:
+            chain.drain_events()
+            return str(error)
+    errors = [event.error if isinstance(event, BlockRejected) else None for event in events]
+    return [(type(event).__name__, str(event.entry), str(error)) for event, error in zip(events, errors, strict=True)]
+
+
+def test_whole_blocks_meet_the_same_fate(tmp_path: Path, rng: random.Random) -> None:
+    """Damaged in some fifty ways or not at all: the same words, and after them the same coins and the same files."""
+    generator = BlockGenerator(rng)
+    by_python, by_compiled = tmp_path / "python", tmp_path / "compiled"
+    fates: Counter[bool] = Counter()
+    with (
+        Chainstate(REGTEST, by_python, script_threads=0) as theirs,
+        Chainstate(REGTEST, by_compiled, script_threads=1) as ours,
+    ):
+        for number in range(105 + 25 * TIMES):
+            draft = generator.draft(0 if number < 95 else 5)
+            tried = [generator.damaged(draft)[1].raw for _ in range(8 if number >= 105 else 0)]
+            before = theirs.tip
+            for raw in [*tried, draft.build().raw]:
+                fate = submitted(theirs, raw, "python")
+                assert submitted(ours, raw, "compiled") == fate
+                fates[isinstance(fate, str)] += 1
+                if theirs.tip is not before:  # not damaged enough
+                    generator.adopt(theirs.read_block(theirs.tip))
+                    break
+        assert list(ours.iterate_coins()) == list(theirs.iterate_coins())
+    assert min(fates.values()) > 50
+    for path in by_python.glob("blocks/???*.dat"):
+        assert path.read_bytes() == (by_compiled / "blocks" / path.name).read_bytes(), path.name
