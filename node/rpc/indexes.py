@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Generator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,7 @@ from chain.indexes.coin_stats import CoinStats, CoinStatsIndex
 from chain.indexes.filters import BlockFilterIndex
 from chain.primitives.coin import coin_script
 from chain.primitives.types import hash_to_hex
-from chain.utxo_stats import UtxoHash
+from chain.utxo_stats import UtxoHash, totals_in_steps
 from node.rpc import descriptors
 from node.rpc.blockchain import read_block, read_undo
 from node.rpc.context import RpcContext
@@ -54,7 +54,23 @@ def getindexinfo(context: RpcContext, index_name: str | None) -> JSON:
     Arg("use_index", Kind.BOOL, True, help="use the coin statistics index if there is one"),
     help="Totals over all unspent outputs. Takes a while on a large chain without -coinstatsindex.",
 )
-def gettxoutsetinfo(context: RpcContext, hash_type: str, hash_or_height: JSON, use_index: bool) -> JSON:
+async def gettxoutsetinfo(context: RpcContext, hash_type: str, hash_or_height: JSON, use_index: bool) -> JSON:
+    service = context.chain_service
+    found = await service.call(_known_totals, context, hash_type, hash_or_height, use_index)
+    if found is not None:
+        return found
+    steps = _scanned_totals(context, UtxoHash(hash_type))
+    try:
+        while (found := await service.call(next, steps)) is None:
+            if service.closing:
+                raise RpcError(Code.INTERNAL_ERROR, "The node is stopping")
+    finally:
+        await service.call(steps.close)
+    return found
+
+
+def _known_totals(context: RpcContext, hash_type: str, hash_or_height: JSON, use_index: bool) -> dict[str, JSON] | None:
+    """What the index has; None if all coins have to be read."""
     if hash_type not in _HASH_TYPES:
         raise invalid_parameter(f"'{hash_type}' is not a valid hash_type")
     index = context.worker.indexes.find(CoinStatsIndex)
@@ -68,7 +84,7 @@ def gettxoutsetinfo(context: RpcContext, hash_type: str, hash_or_height: JSON, u
             raise invalid_parameter("Cannot set use_index to false when querying for a specific block")
         entry = block_at(context, hash_or_height)
     if index is None or not use_index or hash_type == UtxoHash.HASH_SERIALIZED_3:
-        return _scanned_totals(context, UtxoHash(hash_type))
+        return None
     if not context.worker.indexes.until_synced(index) and entry.height > index.height:
         raise RpcError(
             Code.INTERNAL_ERROR,
@@ -80,24 +96,32 @@ def gettxoutsetinfo(context: RpcContext, hash_type: str, hash_or_height: JSON, u
     return _indexed_totals(entry, stats, with_hash=hash_type == UtxoHash.MUHASH)
 
 
-def _scanned_totals(context: RpcContext, kind: UtxoHash) -> JSON:
-    totals = context.chain.utxo_stats(kind)
+def _scanned_totals(context: RpcContext, kind: UtxoHash) -> Generator[dict[str, JSON] | None, None, None]:
+    """The totals of the coins as they are at the first step, at last; None after each step before."""
     tip = context.chain.tip
-    out: dict[str, JSON] = {
-        "height": tip.height,
-        "bestblock": hash_to_hex(tip.hash),
-        "txouts": totals.outputs,
-        "bogosize": totals.bogo_size,
-    }
-    if kind is not UtxoHash.NONE:
-        out[kind.value] = hash_to_hex(totals.digest)
-    out["total_amount"] = money(totals.total_amount)
-    out["transactions"] = totals.transactions
-    out["disk_size"] = context.chain.coins_on_disk()[1]
-    return out
+    coins = context.chain.frozen_coins()
+    try:
+        for totals in totals_in_steps(coins, kind):
+            if totals is None:
+                yield None
+                continue
+            out: dict[str, JSON] = {
+                "height": tip.height,
+                "bestblock": hash_to_hex(tip.hash),
+                "txouts": totals.outputs,
+                "bogosize": totals.bogo_size,
+            }
+            if kind is not UtxoHash.NONE:
+                out[kind.value] = hash_to_hex(totals.digest)
+            out["total_amount"] = money(totals.total_amount)
+            out["transactions"] = totals.transactions
+            out["disk_size"] = context.chain.coins_on_disk()[1]
+            yield out
+    finally:
+        coins.close()
 
 
-def _indexed_totals(entry: BlockIndexEntry, stats: CoinStats, *, with_hash: bool) -> JSON:
+def _indexed_totals(entry: BlockIndexEntry, stats: CoinStats, *, with_hash: bool) -> dict[str, JSON]:
     out: dict[str, JSON] = {
         "height": entry.height,
         "bestblock": hash_to_hex(entry.hash),

@@ -53,6 +53,40 @@ def _refused(call: Callable[[], Any]) -> tuple[Code, str]:
     return caught.value.code, caught.value.message
 
 
+def _totals(context: RpcContext, *arguments: Any) -> Any:
+    return asyncio.run(indexes.gettxoutsetinfo(context, *arguments))
+
+
+def test_totals_are_those_of_one_moment(node: RegtestNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.utxo_stats._STEP_COINS", 10)
+    index_set = open_all(node.chain)
+    context = _context(node, index_set)
+    expected = _totals(context, "hash_serialized_3", None, False)
+
+    async def story() -> None:
+        seen = 0
+        call = context.chain_service.call
+
+        async def watched(function: Callable[..., Any], *args: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == 4:
+                node.mine_transactions([])  # the chain goes on
+            return await call(function, *args)
+
+        monkeypatch.setattr(context.chain_service, "call", watched)
+        answer = await indexes.gettxoutsetinfo(context, "hash_serialized_3", None, False)
+        assert seen > 8
+        assert {**answer, "disk_size": 0} == {**expected, "disk_size": 0}
+        monkeypatch.setattr(context.chain_service, "closing", True)
+        with pytest.raises(RpcError, match="The node is stopping"):
+            await indexes.gettxoutsetinfo(context, "muhash", None, False)
+
+    asyncio.run(story())
+    assert _totals(_context(node, index_set), "none", None, False)["height"] == expected["height"] + 1
+    index_set.close()
+
+
 def _address(chain: Chainstate, number: int) -> str:
     return str(encode_address(LOCKS[number].script, chain.params.addresses))
 
@@ -68,7 +102,7 @@ def test_while_an_index_is_built_its_methods_say_so(node: RegtestNode) -> None:
     assert code == Code.INVALID_ADDRESS_OR_KEY
     assert text.startswith("No such mempool transaction. Blockchain transactions are still in the process of being")
     still = "Unable to get data because coinstatsindex is still syncing. Current height: 0"
-    assert _refused(lambda: indexes.gettxoutsetinfo(context, "muhash", None, True)) == (Code.INTERNAL_ERROR, still)
+    assert _refused(lambda: _totals(context, "muhash", None, True)) == (Code.INTERNAL_ERROR, still)
     assert _refused(lambda: indexes.getblockfilter(context, tip_hex, "basic")) == (
         Code.MISC_ERROR,
         "Filter not found. Block filters are still in the process of being indexed.",
@@ -89,7 +123,7 @@ def test_without_indexes_they_say_how_to_get_them(node: RegtestNode) -> None:
     context = _context(node, IndexSet(node.chain))
     tip_hex = hash_to_hex(node.chain.tip.hash)
     assert indexes.getindexinfo(context, None) == {}
-    assert _refused(lambda: indexes.gettxoutsetinfo(context, "none", 5, True)) == (
+    assert _refused(lambda: _totals(context, "none", 5, True)) == (
         Code.INVALID_PARAMETER,
         "Querying specific block heights requires coinstatsindex",
     )
@@ -105,14 +139,14 @@ def test_statistics_from_the_index_are_those_of_a_scan(node: RegtestNode) -> Non
     index_set = open_all(node.chain)
     catch_up(index_set)
     context = _context(node, index_set)
-    scanned = indexes.gettxoutsetinfo(context, "muhash", None, False)
-    indexed = indexes.gettxoutsetinfo(context, "muhash", None, True)
+    scanned = _totals(context, "muhash", None, False)
+    indexed = _totals(context, "muhash", None, True)
     same = ("height", "bestblock", "txouts", "bogosize", "muhash", "total_amount")
     assert [scanned[key] for key in same] == [indexed[key] for key in same]
     assert list(indexed) == [*same, "total_unspendable_amount", "block_info"]
-    assert "disk_size" in indexes.gettxoutsetinfo(context, "hash_serialized_3", None, True)
-    assert indexes.gettxoutsetinfo(context, "none", 50, True)["height"] == 50
-    assert _refused(lambda: indexes.gettxoutsetinfo(context, "muhash", 5, False))[1].startswith("Cannot set use_index")
+    assert "disk_size" in _totals(context, "hash_serialized_3", None, True)
+    assert _totals(context, "none", 50, True)["height"] == 50
+    assert _refused(lambda: _totals(context, "muhash", 5, False))[1].startswith("Cannot set use_index")
     index_set.close()
 
 
