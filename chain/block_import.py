@@ -86,7 +86,7 @@ def load_block_file(chain: Chainstate, path: Path) -> Iterator[ImportProgress]:
         raise UserError(f"Cannot read block file {path}: {error.strerror}") from error
     foreign = UserError(
         f"{path} holds no blocks of network {chain.params.name}{whose}: "
-        "--loadblock takes blk*.dat or bootstrap.dat files of the same network"
+        "--loadblock takes blk*.dat or bootstrap.dat files of the same network, with the xor.dat that was beside them"
     )
     if whose:  # at once: it may be large
         raise foreign

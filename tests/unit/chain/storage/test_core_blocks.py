@@ -183,6 +183,9 @@ def test_a_file_of_cores_with_its_key_beside_it_is_loaded(tmp_path: Path, rng: r
         *_, progress = chain.load_block_file(theirs / "blk00000.dat")
         assert (progress.accepted, progress.refused) == (125, 0)
         assert chain.tip.hash == blocks[-1].hash
+        alone = shutil.copy(theirs / "blk00000.dat", tmp_path)
+        with pytest.raises(UserError, match=r"holds no blocks .* with the xor\.dat that was beside them"):
+            list(chain.load_block_file(Path(alone)))
 
 
 @pytest.mark.parametrize(
