@@ -23,6 +23,7 @@ _RELATIVE = {  #: limits as fractions of VOUT_COMMAND (§8)
     Command.VOUT_UV_WARN_LIMIT: 0.90,
     Command.VOUT_UV_FAULT_LIMIT: 0.75,
 }
+_OFF_LOOKS = 5  #: at the status before an output is said to stay on
 _OFF_AND_STAY_OFF = 0xC0  #: response to over-current (§8)
 _VIN_RESPONSE = 0xB7
 _OT_RESPONSE = 0xFF
@@ -82,14 +83,22 @@ class Tps546:
             raise I2cError(f"the regulator at {self.address:02X} calls itself {block.hex()}, which is no TPS546")
 
     def disable(self) -> Conversation[bool]:
-        """Output off; whether it says so afterwards."""
+        """Output off; whether it says so afterwards, of what it was told and of the output itself."""
         yield self._byte(Command.OPERATION, pmbus.OPERATION_OFF)
         operation = yield self._read(Command.OPERATION, 1)
-        return operation[0] == pmbus.OPERATION_OFF
+        if operation[0] != pmbus.OPERATION_OFF:
+            return False
+        for _ in range(_OFF_LOOKS):  # each takes a millisecond, and the output goes off without delay
+            status = yield self._read(Command.STATUS_WORD, 2)
+            if int.from_bytes(status, "little") & pmbus.StatusWord.OFF:
+                return True
+        return False
 
     def configure(self) -> Conversation[None]:
-        """Write every setting; the output is off afterwards."""
-        yield from self.disable()
+        """Write every setting; the output is off afterwards. I2cError where it does not go off."""
+        off = yield from self.disable()
+        if not off:
+            raise I2cError("the regulator does not switch off")
         yield self._byte(Command.ON_OFF_CONFIG, _ON_OFF_CONFIG)
         mode = yield self._read(Command.VOUT_MODE, 1)
         try:

@@ -118,12 +118,13 @@ _VOUT_MODE = 0x97  # linear, 2^-9, limits relative
 @dataclass(slots=True)
 class Tps546:
     """The regulator (§8). `volts_in`, `load_amps`, `temperature_c`: what it measures; `latched`: a fault has switched
-    it off, until OPERATION says off and on again."""
+    it off, until OPERATION says off and on again; `stuck_on`: it takes every order, and its output stays on."""
 
     volts_in: float = 5.0
     load_amps: float = 0.0
     temperature_c: float = 30.0
     latched: bool = False
+    stuck_on: bool = False
     registers: dict[int, int] = field(
         default_factory=lambda: {
             Command.OPERATION: 0x00,
@@ -142,7 +143,7 @@ class Tps546:
     @property
     def output_on(self) -> bool:
         """Whether the core has voltage."""
-        return self.registers[Command.OPERATION] & 0x80 != 0 and not self.latched
+        return self.stuck_on or (self.registers[Command.OPERATION] & 0x80 != 0 and not self.latched)
 
     @property
     def volts(self) -> float:

@@ -175,6 +175,8 @@ def test_regulator_comes_up_in_order_and_within_limits() -> None:
     assert bus.talk(driver.disable())
     assert not device.output_on
     assert device.registers.get(Command.STATUS_CML, 0) == 0, "every write had the length that its command takes"
+    device.stuck_on = True
+    assert not bus.talk(driver.disable()), "what OPERATION reads is not what the output does"
 
 
 @pytest.mark.parametrize(("board", "volts"), [("bitaxe-gamma", None), ("bitaxe-hex", 11.0), ("bitaxe-supra-hex", 11.0)])
