@@ -418,7 +418,8 @@ class BitaxePower:
         model = self.profile.model
         lowest = min(model.frequencies_mhz) / 2 if model is not None else LOWEST_MHZ
         floor = max(LOWEST_MHZ, min(self._target_mhz, lowest))
-        return SafetyPolicy(self.profile.limits, self._target_mhz, floor)
+        most_volts = self._regulator.settings.volts_max * (1 + _VOLTAGE_TOLERANCE)
+        return SafetyPolicy(replace(self.profile.limits, volts=most_volts), self._target_mhz, floor)
 
     def _need_control(self) -> ControlPort:
         if self._control is None:

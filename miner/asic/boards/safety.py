@@ -8,16 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 _PLAUSIBLE_C = (-20.0, 120.0)
+_REGULATOR_C = (-40.0, 175.0)  #: what a regulator that works can be at
+_LEAST_AMPS = -5.0  #: offset of its measurement
 _FAR_ABOVE_C = 15.0  #: over the cut-off, a single reading is enough
 _FULL = 100.0
+_SAME_S = 300.0  #: of exactly the same temperature before it is put to the test: sensors that live are never so still
+_TEST_S = 60.0  #: of full air, which any chip feels
+_MUCH_AIR = 70.0  #: percent; a fan that runs like this already has nothing to add for a test
+_WORKING_WATTS = 3.0  #: of the core: with less, air makes no difference
 _FILTER = 0.2  #: weight of the newest reading in the fan's input, at _FILTER_PERIOD_S
 _FILTER_PERIOD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyLimits:
-    """Degrees, percent, seconds. `strikes`: bad rounds in a row that switch the board off; `amps`, `watts`: of the core
-    supply; `tachometer`: whether the fan says how fast it turns."""
+    """Degrees, percent, seconds. `strikes`: bad rounds in a row that switch the board off; `amps`, `watts`,
+    `volts`: of the core supply, None: not judged; `tachometer`: whether the fan says how fast it turns."""
 
     chip_throttle_c: float = 72.0
     chip_resume_c: float = 67.0
@@ -26,6 +32,7 @@ class SafetyLimits:
     regulator_cut_off_c: float = 105.0
     watts: float = 40.0
     amps: float = 25.0
+    volts: float | None = None
     fan_minimum: float = 25.0
     fan_target_c: float = 60.0
     tachometer: bool = True
@@ -56,6 +63,32 @@ class Verdict:
     fan_percent: float
     allowed_mhz: float
     fault: str | None
+
+
+class StillSensor:
+    """Puts a sensor that has said the same for long to the test: full air must change what it says."""
+
+    def __init__(self) -> None:
+        self._said: float | None = None
+        self._since = 0.0
+        self._tested_at: float | None = None
+
+    def air(self, temperature_c: float | None, now: float, fan_percent: float) -> tuple[float, str | None]:
+        """The fan speed to set when `fan_percent` is wanted, and what is wrong with the sensor; None for the
+        temperature: nothing to judge this time."""
+        if temperature_c is None or temperature_c != self._said:
+            self._said, self._since, self._tested_at = temperature_c, now, None
+            return fan_percent, None
+        if self._tested_at is None:
+            if now - self._since < _SAME_S or fan_percent >= _MUCH_AIR:
+                return fan_percent, None
+            self._tested_at = now
+        if now - self._tested_at < _TEST_S:
+            return _FULL, None
+        return _FULL, (
+            f"the temperature sensor has said {temperature_c:g} °C for {now - self._since:.0f} s, whatever the fan"
+            " does: it is stuck"
+        )
 
 
 class FanCurve:
@@ -104,6 +137,7 @@ class SafetyPolicy:
     _turning_at: float | None = None
     _deaf_until: float = float("-inf")
     _curve: FanCurve = field(init=False)
+    _still: StillSensor = field(default_factory=StillSensor)
 
     def __post_init__(self) -> None:
         self._allowed = self.target_mhz
@@ -136,10 +170,14 @@ class SafetyPolicy:
         fault = next((bad[kind] for kind, count in self._strikes.items() if count >= self.limits.strikes), None)
         if chip_c is not None and not deaf and chip_c >= self.limits.chip_cut_off_c + _FAR_ABOVE_C:
             fault = f"a chip is at {chip_c:.0f} °C"
+        hottest = None if bad or (self.has_thermometer and chip_c is None) else self._for_fan(chip_c, readings)
+        fan_percent = self._curve.percent(hottest, now)
+        if self.has_fan and not fault:
+            working = (readings.volts or 0.0) * (readings.amps or 0.0) >= _WORKING_WATTS
+            fan_percent, fault = self._still.air(chip_c if working and not deaf else None, now, fan_percent)
         if not fault:
             self._throttle(chip_c if not deaf else None, readings.regulator_c, now)
-        hottest = None if bad or (self.has_thermometer and chip_c is None) else self._for_fan(chip_c, readings)
-        return Verdict(self._curve.percent(hottest, now), 0.0 if fault else self._allowed, fault)
+        return Verdict(fan_percent, 0.0 if fault else self._allowed, fault)
 
     def _for_fan(self, chip_c: float | None, readings: Readings) -> float | None:
         """The regulator may be as much hotter than the chips as its cut-off is above theirs."""
@@ -177,6 +215,10 @@ class SafetyPolicy:
         limits = self.limits
         if readings.regulator_c is None or readings.amps is None or readings.volts is None:
             return "the regulator is silent"
+        if not _REGULATOR_C[0] <= readings.regulator_c <= _REGULATOR_C[1] or readings.amps < _LEAST_AMPS:
+            return f"what the regulator measures makes no sense ({readings.regulator_c:.0f} °C, {readings.amps:.1f} A)"
+        if limits.volts is not None and readings.volts > limits.volts:
+            return f"the core is at {readings.volts:.2f} V, more than {limits.volts:.2f}"
         if readings.regulator_c >= limits.regulator_cut_off_c:
             return f"the regulator is at {readings.regulator_c:.0f} °C"
         if readings.amps > limits.amps:

@@ -40,10 +40,14 @@ def test_all_well() -> None:
         ({"regulator_c": 106.0}, "the regulator is at 106"),
         ({"amps": 26.0}, "draws 26.0 A, more than 25"),
         ({"amps": 24.0, "volts": 1.8}, "takes 43.2 W, more than 40"),
+        ({"regulator_c": -200.0}, "what the regulator measures makes no sense (-200 °C, 15.0 A)"),
+        ({"regulator_c": 400.0}, "the regulator"),
+        ({"amps": -300.0}, "makes no sense (60 °C, -300.0 A)"),
+        ({"amps": 1.0, "volts": 3.3}, "the core is at 3.30 V, more than 1.40"),
     ],
 )
 def test_three_bad_rounds_in_a_row_switch_off(readings: dict[str, object], words: str) -> None:
-    judge = policy()
+    judge = policy(volts=1.4) if readings.get("volts") == 3.3 else policy()
     feed(judge, 10)
     for now in (20.0, 20.5):
         verdict = judge.take(Readings(**{**GOOD, **readings}), now)  # type: ignore[arg-type]
@@ -78,6 +82,27 @@ def test_far_too_hot_and_faults_of_the_regulator_wait_for_nothing() -> None:
     assert policy().take(Readings(**{**GOOD, "chip_c": 96.0}), 0.0).fault == "a chip is at 96 °C"  # type: ignore[arg-type]
     verdict = policy().take(Readings(**{**GOOD, "faults": ("output over-current", "x")}), 0.0)  # type: ignore[arg-type]
     assert verdict.fault == "output over-current; x"
+
+
+def test_a_sensor_stuck_at_a_cool_value_is_found_out() -> None:
+    """It would let the fan rest while the chip burns."""
+    judge = policy()
+    verdict = feed(judge, 299)
+    assert (verdict.fault, verdict.fan_percent) == (None, 25.0)
+    assert feed(judge, 50, 299.5).fan_percent == 100.0, "so still is no sensor: does it feel the air?"
+    verdict = feed(judge, 30, 350.0)
+    assert verdict.fault is not None
+    assert "has said 58 °C for 360 s, whatever the fan does: it is stuck" in verdict.fault
+    assert verdict.allowed_mhz == 0.0
+
+
+def test_a_sensor_that_feels_the_air_is_left_in_peace() -> None:
+    judge = policy()
+    feed(judge, 310)
+    assert feed(judge, 0, 310.5, chip_c=57.875).fan_percent == 25.0
+    assert feed(judge, 250, 311.0).fault is None
+    assert feed(policy(), 1000, chip_c=71.0).fault is None, "the fan does what it can as it is: no verdict"
+    assert feed(policy(), 1000, amps=0.5).fault is None, "without work no air cools"
 
 
 def test_a_standing_fan_switches_off_after_its_time() -> None:
