@@ -16,7 +16,7 @@ from miner.asic.bm13xx.events import ChainUp, Event
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.registers import BAUD_AT_RESET
 from miner.asic.bm13xx.work import Outcome
-from miner.asic.boards.power import BoardFault, BoardPower, Sensors
+from miner.asic.boards.power import BoardFault, BoardPower, Sensors, log
 from miner.asic.boards.profile import LOWEST_MHZ, BoardProfile
 from miner.asic.boards.profile import ResetLine as ResetLine
 from miner.asic.transport import PortError, PortGone, PortInfo, SerialPort, find_again, port_named
@@ -149,22 +149,25 @@ class Board:
     def close(self) -> None:
         """Make the chips stop, power the board down, give the port back."""
         port, self._port = self._port, None
+        stopped = False
         try:
             if port is not None:
-                with contextlib.suppress(PortError):
-                    self.driver.stop(self._clock())
-                    self._perform(port)
-                    port.set_baud(port.baud)  # waits until it has left
+                stopped = self._stop_chips(port)
         finally:
-            if self.power is not None:
-                self.power.power_down()
-            if port is not None:
-                port.close()
+            try:
+                if self.power is not None:
+                    self.power.power_down(chips_stopped=stopped)
+                elif port is not None and not stopped:
+                    log.error("%s: the chips could not be told to stop: pull the board's power plug", self.path)
+            finally:
+                if port is not None:
+                    port.close()
 
     def pump(self, timeout_s: float, waiting: contextlib.AbstractContextManager[object] = _JUST_WAITING) -> list[Event]:
         """Do what is due, wait for bytes at most that long, say what happened; `waiting` is entered for the wait.
-        Raises PortGone when the board has been unplugged, after which `reconnect` finds it again; BoardFault when the
-        board has been switched off."""
+        Raises PortGone when the board has been unplugged, after which `reconnect` finds it again; PortError when the
+        port is there and takes nothing, after which only `close` is of use; BoardFault when the board has been switched
+        off."""
         port = self._port
         if port is None:
             raise PortGone(f"{self.path} is not open")
@@ -184,7 +187,7 @@ class Board:
                     events += self.driver.filled(count, self._clock())
             self._perform(port)
             events += self.driver.events()
-        except PortError:
+        except PortGone:
             self._port = None
             port.close()
             if self.power is not None:
@@ -264,6 +267,16 @@ class Board:
             board=self.profile.title if self.profile is not None else None,
             sensors=self.power.sensors() if self.power is not None else None,
         )
+
+    def _stop_chips(self, port: SerialPort) -> bool:
+        """Whether the frames that make them stop have left."""
+        try:
+            self.driver.stop(self._clock())
+            self._perform(port)
+            port.set_baud(port.baud)  # waits until they have left
+        except PortError:
+            return False
+        return True
 
     def _throttle(self, power: BoardPower) -> None:
         """Follow the clock that heat leaves."""

@@ -36,6 +36,7 @@ from miner.asic.device import AsicDevice
 from miner.asic.emulator.bitaxe import EmulatedBitaxe, ReplyFraming
 from miner.asic.emulator.board import EmulatedBoard
 from miner.asic.emulator.chain import EmulatedChain
+from miner.asic.transport import PortError
 from miner.device import NONCE_SPACE, DeviceError, HashDevice, HashJob
 from miner.scheduler import Scheduler
 from miner.telemetry import Telemetry
@@ -314,6 +315,80 @@ def test_a_pulled_cable_is_said_and_the_board_is_taken_back(tmp_path: Path, capl
         assert run.failure is None
         assert run.device.report().replugs == 1
     assert is_off(board)
+
+
+def test_with_only_its_data_port_gone_it_is_switched_off(bitaxe: EmulatedBitaxe) -> None:
+    """The other half of the cable, so to say: what can still be reached is used."""
+    with mining(bitaxe) as run:
+        with bitaxe.lock:
+            bitaxe._data.unplug()
+        until("core and clock are off", lambda: is_off(bitaxe))
+
+        def state() -> str:
+            details = run.device.details()
+            assert details is not None
+            return details.state
+
+        until("the screens say it", lambda: state() == "off: its data port has disappeared")
+
+
+def test_a_data_port_that_takes_nothing_switches_it_off(
+    bitaxe: EmulatedBitaxe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mining(bitaxe) as run:
+        port = run.device.board._port
+        assert port is not None
+
+        def hangs(_: bytes) -> None:
+            raise PortError(f"{bitaxe.port} takes no data: the board hangs")
+
+        monkeypatch.setattr(port, "write", hangs)
+        until("core and clock are off", lambda: is_off(bitaxe))
+        until("it is said", lambda: run.failure is not None)
+        assert "takes no data" in (run.failure or "")
+
+
+@pytest.mark.parametrize("request_number", [0, 5, 12, 45, 50])
+def test_a_cable_pulled_during_power_up_is_said(request_number: int, caplog: pytest.LogCaptureFixture) -> None:
+    with EmulatedBitaxe("bitaxe-gamma", ZERO_BITS) as board:
+        answer = board._answer
+
+        def pulled(request: bytes) -> bytes:
+            reply = answer(request)
+            if board.requests == request_number + 1:
+                board._unplug()
+                board._answers.clear()
+                board._request.clear()
+            return reply
+
+        write = board._control.write
+        board._control.write = lambda data: write(data) if board._control.plugged else None  # type: ignore[method-assign]
+        board._answer = pulled  # type: ignore[method-assign]
+        run = Mining(board)
+        until("it gives up", lambda: run.failure is not None)
+        run.stop()
+        assert run.power.watchdog_pid is None
+        if request_number:  # before that nothing has been said to it
+            assert "NOT CONTROLLABLE" in (run.failure or "")
+            assert "NOT CONTROLLABLE" in caplog.text
+            details = run.device.details()
+            assert details is not None
+            assert details.state == "NOT CONTROLLABLE: its cable has been pulled"
+
+
+def test_a_regulator_that_does_not_switch_off_is_said_loudly(
+    bitaxe: EmulatedBitaxe, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mining(bitaxe):
+        with bitaxe.lock:
+            bitaxe.regulator.stuck_on = True
+    assert bitaxe.core_on
+    assert not bitaxe.clock_on
+    assert "NOT CONTROLLABLE" in caplog.text
+    again = Mining(bitaxe)
+    until("it is not started again", lambda: again.failure is not None)
+    again.stop()
+    assert "the regulator does not switch off; the board is NOT CONTROLLABLE" in (again.failure or "")
 
 
 @pytest.mark.parametrize("kind", ["bitaxe-hex", "bitaxe-gamma-duo"])

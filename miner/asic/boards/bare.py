@@ -12,7 +12,7 @@ import time
 from miner.asic.boards.guard import SILENCE_S, OffPlan, Step, Watchdog, WatchdogError
 from miner.asic.boards.power import BoardFault, Sensors, log
 from miner.asic.boards.profile import BoardProfile
-from miner.asic.transport import SerialPort
+from miner.asic.transport import PortError, SerialPort
 
 _RESET_PULSE_S = 0.1
 _BEAT_S = 1.0
@@ -60,12 +60,28 @@ class BarePower:
             port.keep_lines()
             self._arm(b"")
 
-    def power_down(self) -> None:
+    def power_down(self, *, chips_stopped: bool = True) -> None:
         port, self._port = self._port, None
-        if port is not None and self.profile.reset_line is not None and not self._hold(port, low=True):
-            log.error("%s on %s: no %s line to hold it in reset", self.profile.name, port.path, self.profile.reset_line)
+        if port is None:
+            self._end_beats()
+            self._watchdog.dismiss()
+            return
+        stopped = chips_stopped
+        if (line := self.profile.reset_line) is not None:
+            stopped = self._hold_safely(port)
+            if not stopped:
+                log.error("%s on %s: no %s line to hold it in reset", self.profile.name, port.path, line)
         self._end_beats()
-        self._watchdog.dismiss()
+        if stopped:
+            self._watchdog.dismiss()
+            return
+        log.error(
+            "%s on %s took no order to stop; the board is NOT CONTROLLABLE and may still be hashing: pull its power"
+            " plug",
+            self.profile.name,
+            port.path,
+        )
+        self._watchdog.release()  # it tries again, and says what came of it
 
     def pulse_reset(self, port: SerialPort) -> bool:
         if self.profile.reset_line is None or not self._hold(port, low=True):
@@ -129,6 +145,12 @@ class BarePower:
         self._stop.set()
         if thread is not None:
             thread.join(5)
+
+    def _hold_safely(self, port: SerialPort) -> bool:
+        try:
+            return self._hold(port, low=True)
+        except PortError:
+            return False
 
     def _hold(self, port: SerialPort, *, low: bool) -> bool:
         return port.set_lines(dtr=low) if self.profile.reset_line == "dtr" else port.set_lines(rts=low)

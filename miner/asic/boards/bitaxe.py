@@ -157,6 +157,8 @@ class BitaxePower:
             control.detect()
         except (I2cError, PortError) as error:
             control.close()
+            if self._sensors.fault is not None:  # it was on when it was last seen, and still is for all we know
+                self._sensors = replace(self._sensors, fault=f"it is back, but {error}")
             raise PortError(f"{error}: is it the control port, and a {self.profile.name}?") from None
         self._control = control
         try:
@@ -166,15 +168,19 @@ class BitaxePower:
             with self._lock:
                 state = self._end_of_fault()
             self._fault = f"{error}; the board {state}"
+            self._sensors = replace(self._sensors, fault=self._fault)
             self.power_down()
             raise BoardFault(self._fault) from None
+        except PortGone:
+            self.gone()
+            raise PortGone(f"{self.profile.name}: its cable has been pulled; the board {_UNCONTROLLABLE}") from None
         except BaseException:
             self.power_down()
             raise
         self._thread = threading.Thread(target=self._supervise, name=f"supervise-{port.path}", daemon=True)
         self._thread.start()
 
-    def power_down(self) -> None:
+    def power_down(self, *, chips_stopped: bool = True) -> None:
         self._end_supervision()
         control = self._control
         if control is None:
@@ -214,12 +220,31 @@ class BitaxePower:
 
     def gone(self) -> None:
         self._end_supervision()
-        if self._control is not None:
-            self._control.close()
+        control = self._control
+        if control is None:
+            return
+        with self._lock:
+            pulled = self._is_pulled(control)
+            off = not pulled and self._switch_off(_FULL_FAN)
             self._control = None
-            log.error("%s: its cable has been pulled; the board %s", self.profile.name, _UNCONTROLLABLE)
-        self._sensors = replace(self._sensors, powered=None, controllable=False, fault="its cable has been pulled")
-        self._watchdog.dismiss()
+            control.close()
+        self._fault = (
+            "its data port has disappeared; the board is off"
+            if off
+            else f"its {'cable has been pulled' if pulled else 'data port has disappeared'}; the board {_UNCONTROLLABLE}"
+        )
+        self._sensors = replace(
+            self._sensors,
+            powered=False if off else None,
+            controllable=off,
+            allowed_mhz=0.0,
+            fault=self._fault.partition(";")[0],
+        )
+        log.error("%s: %s", self.profile.name, self._fault)
+        if pulled or off:
+            self._watchdog.dismiss()
+        else:
+            self._watchdog.release()
 
     def found(self, data_port: str) -> None:
         beside = control_port_of(data_port)
@@ -301,6 +326,7 @@ class BitaxePower:
             self._lost_at = self._clock()
             self._fault = f"its control port has disappeared; the board {_UNCONTROLLABLE}"
             self._sensors = replace(self._sensors, powered=None, controllable=False, fault=self._fault)
+            log.error("%s: %s", self.profile.name, self._fault)
         except Exception as error:  # a defect here must not leave the board alone
             self._trip(f"its supervision failed ({type(error).__name__}: {error})")
 
@@ -405,6 +431,16 @@ class BitaxePower:
         if in_reset or output_off:
             self._set_fan_safely(fan_percent)
         return in_reset and output_off
+
+    def _is_pulled(self, control: ControlPort) -> bool:
+        """Whether the control port has gone with the data port."""
+        try:
+            control.ask(gpio_set(RESET_PIN, False))
+        except PortGone:
+            return True
+        except (I2cError, PortError):
+            return False
+        return False
 
     def _end_supervision(self) -> None:
         thread, self._thread = self._thread, None

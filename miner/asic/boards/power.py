@@ -66,9 +66,9 @@ class BoardPower(Protocol):
         """From whatever state the board is in to chips powered and in reset. Raises BoardFault or PortError, the board
         being off or its state said."""
 
-    def power_down(self) -> None:
+    def power_down(self, *, chips_stopped: bool = True) -> None:
         """Core voltage and clock off, as far as the board lets us; what cannot be switched off is logged as an error.
-        Harmless when it is down."""
+        Harmless when it is down. `chips_stopped`: whether the frames that make them stop could be sent."""
 
     def pulse_reset(self, port: SerialPort) -> bool:
         """Reset the chips; False where there is no way to."""
@@ -84,7 +84,8 @@ class BoardPower(Protocol):
         """The last round."""
 
     def gone(self) -> None:
-        """The cable has been pulled: stop supervising, report what may still be on."""
+        """The data port has disappeared, mostly because the cable has been pulled: stop supervising, switch off what
+        can still be reached, report what may still be on."""
 
     def found(self, data_port: str) -> None:
         """The board has come back under this port; power_up follows."""
