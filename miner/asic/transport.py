@@ -22,6 +22,7 @@ import serial
 from serial.tools import list_ports
 
 WRITE_TIMEOUT_S = 2.0
+_DRAIN_LOOK_S = 0.001
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.EBADF}
 _FAILURES = (OSError, ValueError, termios.error)  # of a port in use; pyserial lets termios.error through, no OSError
 
@@ -246,7 +247,7 @@ class SerialPort:
             elif (count := self._write_part(data)) < len(data):
                 self._write_rest(self._fd, memoryview(data)[count:])
         except (serial.SerialTimeoutException, TimeoutError):
-            raise PortError(f"{self.path} takes no data: the board hangs, unplug it and plug it in again") from None
+            raise self._hangs() from None
         except _FAILURES as error:
             raise self._gone(error) from None
 
@@ -264,11 +265,14 @@ class SerialPort:
         raise self._gone(OSError(number, os.strerror(number)))
 
     def set_baud(self, baud: int) -> None:
-        """Let everything written leave at the old rate, then change; what has been received is dropped."""
+        """Let everything written leave at the old rate, then change; what has been received is dropped. Raises
+        PortGone, or PortError when what was written does not leave, or the adapter does not know the rate."""
         try:
-            self._port.flush()
+            self._drain()
             self._port.baudrate = baud
             self._port.reset_input_buffer()
+        except TimeoutError:
+            raise self._hangs() from None
         except ValueError:  # pyserial's, where the adapter refuses
             raise PortError(f"{self.path} cannot be set to {baud} baud: its adapter does not know that rate") from None
         except _FAILURES as error:
@@ -302,6 +306,21 @@ class SerialPort:
                 attributes = termios.tcgetattr(self._fd)
                 attributes[2] &= ~termios.HUPCL
                 termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+
+    def _drain(self) -> None:
+        """Until everything written has left. tcdrain alone would wait for ever on an adapter that takes nothing, and
+        with it the board that is to be switched off."""
+        deadline = time.monotonic() + WRITE_TIMEOUT_S
+        while self._fd is not None and self._port.out_waiting:
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            time.sleep(_DRAIN_LOOK_S)
+        self._port.flush()
+
+    def _hangs(self) -> PortError:
+        with contextlib.suppress(*_FAILURES):
+            self._port.reset_output_buffer()  # the system would wait half a minute for it when the port is closed
+        return PortError(f"{self.path} takes no data: the board hangs, unplug it and plug it in again")
 
     def _write_part(self, data: bytes | memoryview) -> int:
         if self._fd is None:

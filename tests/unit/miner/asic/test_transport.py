@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import serial
 
+from miner.asic import transport
 from miner.asic.device import AsicDevice
 from miner.asic.icarus.driver import IcarusDriver, Options
 from miner.asic.link import Link
@@ -48,6 +49,23 @@ def test_a_wait_ends_with_bytes_a_wake_or_its_time(terminal: tuple[int, str]) ->
     finally:
         port.close()
     port.wake()  # late: hits nothing
+
+
+def test_bytes_that_never_leave_hold_nobody_up(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter that takes nothing: tcdrain would wait for ever, and with it whoever wants to switch the board off."""
+    port = SerialPort(terminal[1], 115_200)
+    dropped: list[bool] = []
+    monkeypatch.setattr(transport, "WRITE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(serial.Serial, "out_waiting", property(lambda _: 5))
+    monkeypatch.setattr(serial.Serial, "flush", lambda _: pytest.fail("it waits without end"))
+    monkeypatch.setattr(serial.Serial, "reset_output_buffer", lambda _: dropped.append(True))
+    try:
+        with pytest.raises(PortError, match="takes no data: the board hangs"):
+            port.set_baud(9600)
+        assert dropped
+        assert port.baud == 115_200
+    finally:
+        port.close()
 
 
 def test_a_wake_ends_a_wait_where_ports_can_only_be_polled(terminal: tuple[int, str]) -> None:
