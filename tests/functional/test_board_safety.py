@@ -161,6 +161,7 @@ def test_what_the_board_measures_is_told(bitaxe: EmulatedBitaxe) -> None:
         ("off by itself", "went off by itself"),
         ("supervision", "its supervision failed"),
         ("watchdog", "its watchdog process has ended"),
+        ("watchdog stopped", "its watchdog process does not answer"),
     ],
 )
 def test_a_fault_switches_it_off(bitaxe: EmulatedBitaxe, name: str, words: str) -> None:
@@ -192,10 +193,10 @@ def test_a_fault_switches_it_off(bitaxe: EmulatedBitaxe, name: str, words: str) 
                 bitaxe.regulator.latched = True
         if name == "supervision":
             run.power._measure = lambda: 1 / 0  # type: ignore[method-assign, assignment]
-        elif name == "watchdog":
+        elif name.startswith("watchdog"):
             pid = run.power.watchdog_pid
             assert pid is not None
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGSTOP if "stopped" in name else signal.SIGKILL)
         until(f"core and clock are off after {name}", lambda: is_off(bitaxe))
         until("the device says why", lambda: run.failure is not None)
         assert run.failure is not None
@@ -379,9 +380,8 @@ def test_a_cable_pulled_during_power_up_is_said(request_number: int, caplog: pyt
 def test_a_regulator_that_does_not_switch_off_is_said_loudly(
     bitaxe: EmulatedBitaxe, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with mining(bitaxe):
-        with bitaxe.lock:
-            bitaxe.regulator.stuck_on = True
+    with mining(bitaxe), bitaxe.lock:
+        bitaxe.regulator.stuck_on = True
     assert bitaxe.core_on
     assert not bitaxe.clock_on
     assert "NOT CONTROLLABLE" in caplog.text

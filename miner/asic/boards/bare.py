@@ -137,7 +137,7 @@ class BarePower:
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(_BEAT_S):
             if not self._watchdog.beat():
-                self._fault = "its watchdog process has ended"
+                self._fault = self._watchdog.complaint
                 return
 
     def _end_beats(self) -> None:

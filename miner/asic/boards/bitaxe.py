@@ -228,17 +228,14 @@ class BitaxePower:
             off = not pulled and self._switch_off(_FULL_FAN)
             self._control = None
             control.close()
-        self._fault = (
-            "its data port has disappeared; the board is off"
-            if off
-            else f"its {'cable has been pulled' if pulled else 'data port has disappeared'}; the board {_UNCONTROLLABLE}"
-        )
+        what = "its cable has been pulled" if pulled else "its data port has disappeared"
+        self._fault = f"{what}; the board {'is off' if off else _UNCONTROLLABLE}"
         self._sensors = replace(
             self._sensors,
             powered=False if off else None,
             controllable=off,
             allowed_mhz=0.0,
-            fault=self._fault.partition(";")[0],
+            fault=what,
         )
         log.error("%s: %s", self.profile.name, self._fault)
         if pulled or off:
@@ -315,7 +312,7 @@ class BitaxePower:
                     if self._stop.is_set():
                         return
                     if not self._watchdog.beat():
-                        self._trip("its watchdog process has ended")
+                        self._trip(self._watchdog.complaint)
                     if self._clock() - self._checked_at > self.timing.driver_s:
                         self._trip(f"its driver has not been heard of for {self.timing.driver_s:g} s")
                     if self._fault is None:

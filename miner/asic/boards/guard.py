@@ -9,7 +9,8 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from miner.asic.boards import watchdog
@@ -53,9 +54,11 @@ class WatchdogError(Exception):
 class Watchdog:
     """One guarded board. Methods may be called from any thread."""
 
-    def __init__(self, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, silence_s: float = SILENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._silence_s = silence_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._unanswered_since: float | None = None
+        self._clock = clock
         self._lock = threading.Lock()
 
     @property
@@ -96,12 +99,14 @@ class Watchdog:
                 if not got:
                     raise WatchdogError("the watchdog ended at once")
                 answer += got
+            answer = answer.lstrip(b".")  # of beats before
             if answer != b"armed\n":
                 raise WatchdogError(f"the watchdog {answer.decode().strip()}")
 
     def beat(self) -> bool:
-        """Say that the miner is alive; False when there is nobody to say it to."""
-        return self._send(b"beat\n")
+        """Say that the miner is alive; False when there is nobody to say it to, or who has answered none for as long as
+        it would take the miner's own silence: a stopped process guards nothing."""
+        return self._is_heard() and self._send(b"beat\n")
 
     def dismiss(self) -> None:
         """The board is off: nothing to guard."""
@@ -112,6 +117,22 @@ class Watchdog:
         """Let it act, and wait for that: the miner could not switch the board off itself."""
         self._send(b"act\n")
         self._end(30.0)
+
+    @property
+    def complaint(self) -> str:
+        """Why `beat` was False, in words."""
+        return "its watchdog process " + ("does not answer" if self.alive else "has ended")
+
+    def _is_heard(self) -> bool:
+        with self._lock:
+            process, now = self._process, self._clock()
+            if process is None or process.stdout is None or process.stdout.closed:
+                return False
+            if select.select([process.stdout], [], [], 0.0)[0] and os.read(process.stdout.fileno(), 4096):
+                self._unanswered_since = None
+            if self._unanswered_since is None:
+                self._unanswered_since = now
+            return now - self._unanswered_since <= self._silence_s
 
     def _send(self, order: bytes) -> bool:
         with self._lock:
@@ -127,6 +148,7 @@ class Watchdog:
 
     def _start(self) -> None:
         self._close_pipes()
+        self._unanswered_since = None
         # -I: nothing of the surroundings gets in; its own session: Ctrl-C and a killed group do not reach it.
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter, our own file
             [sys.executable, "-I", "-S", watchdog.__file__],

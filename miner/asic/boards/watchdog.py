@@ -5,7 +5,7 @@ not let the modem lines go, and another device under the same name is never hit)
 input, one line each:
 
     arm {"name": ..., "port": ..., "silence_s": ..., "steps": [...], "unsure": ...}     answered with "armed"
-    beat                                                                                 the miner is alive
+    beat                                                                  the miner is alive; answered with "."
     act                                                                                  the miner cannot do it: you try
     off                                                                                  nothing to guard any more
 
@@ -133,6 +133,8 @@ def main() -> int:
             if order == "act":
                 reason = "could not switch it off"
                 break
+            if order == "beat":
+                _say(1, ".")
             if order == "arm":
                 try:
                     guard.arm(json.loads(argument))
