@@ -35,9 +35,12 @@ class HeaderDriver(ABC, Generic[E]):
     """See the module. `zero_bits`: leading zero bits of a reported hash: 32 on real boards, fewer on scaled
     emulators."""
 
+    asks_for_room = False  #: see LineDriver
+
     def __init__(self, zero_bits: int) -> None:
         self.totals: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.restarts = 0
+        self.room: bool | None = None
         self._zero_bits = zero_bits
         self._queue: deque[Work] = deque()
         self._buffer = bytearray()

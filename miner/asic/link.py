@@ -15,7 +15,11 @@ _LOOK_S = 0.01  #: how often a wait for the board looks at `cancelled`
 
 
 class LineDriver(Protocol):
-    """A protocol without I/O: bytes and the time in, bytes out."""
+    """A protocol without I/O: bytes and the time in, bytes out. `asks_for_room`: the board's CTS line says whether it
+    takes another frame, and `room` is to be set to that before each `tick` (None: there is no such line)."""
+
+    asks_for_room: bool
+    room: bool | None
 
     def start(self, now: float) -> None:
         """The port is open: begin."""
@@ -78,6 +82,8 @@ class Link:
             return
         driver = self._driver
         try:
+            if driver.asks_for_room:
+                driver.room = self._port.clear_to_send()
             driver.tick(self._clock())
             self._send()
             wakeup = driver.next_wakeup()

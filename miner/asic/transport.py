@@ -299,6 +299,15 @@ class SerialPort:
             raise self._gone(error) from None
         return True
 
+    def clear_to_send(self) -> bool | None:
+        """Whether the other end holds CTS on; None where the port has no such line. Raises PortGone."""
+        try:
+            return bool(self._port.cts)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL):
+                return None
+            raise self._gone(error) from None
+
     def keep_lines(self) -> None:
         """Leave the modem lines as they are when the port is closed; by itself closing lets them go."""
         if self._fd is not None:

@@ -34,6 +34,7 @@ MHZ_RANGE = (256, 375)  #: the table of REFERENCE.md §2
 DEFAULT_MHZ = 282
 _BITS_PER_BYTE = 10
 _TASK_GAP_S = 0.004
+_FULL_POLL_S = 0.04  #: between looks at a controller that has no room
 _RESET_S = 0.3
 _ROUNDS_KEPT = 3
 _SMOOTH = 0.37
@@ -93,6 +94,8 @@ class Options:
 class AvalonDriver(HeaderDriver[Ready | Overheated]):
     """See the module and HeaderDriver."""
 
+    asks_for_room = True
+
     def __init__(self, options: Options) -> None:
         super().__init__(options.zero_bits)
         self.options = options
@@ -114,6 +117,7 @@ class AvalonDriver(HeaderDriver[Ready | Overheated]):
         self._fan_due = 0.0
         self._hot_results = 0  # in a row
         self._unmatched = 0
+        self._full_since: float | None = None
 
     @property
     def hash_rate(self) -> float:
@@ -268,7 +272,20 @@ class AvalonDriver(HeaderDriver[Ready | Overheated]):
             self._wake = min((task.sent_at + self.round_s for task in self._running), default=None)
             self._heard_at = max(self._heard_at, now) if not self._running else self._heard_at
             return
+        if self._is_full(now):
+            self._wake = now + _FULL_POLL_S
+            return
         self._send_task(self._queue.popleft(), now)
+
+    def _is_full(self, now: float) -> bool:
+        """Whether the controller's queue has no room (§1). It empties within a round: a line that says otherwise while
+        the rows have nothing to do is not wired."""
+        if self.room is not False:
+            self._full_since = None
+            return False
+        if self._full_since is None:
+            self._full_since = now
+        return bool(self._running) or now - self._full_since < self.round_s
 
     def _send_task(self, work: Work, now: float) -> None:
         settings = Settings(self.options.mhz, self.options.rows, self.fan)

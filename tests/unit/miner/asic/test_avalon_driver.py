@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+import serial
 
 from chain.primitives.errors import UserError
 from miner.asic.avalon.device import AvalonDevice
@@ -14,6 +15,7 @@ from miner.asic.emulator.avalon import EmulatedAvalon
 from miner.asic.emulator.catalog import EmulationOptions, emulation
 from miner.asic.families import serial_devices
 from miner.asic.header_work import Failed, NonceFound, Outcome, Work
+from miner.asic.link import Link
 
 ZERO_BITS = 8
 ROWS = 4
@@ -196,3 +198,44 @@ def test_bytes_lost_on_the_way_to_the_unit_cost_tasks_and_no_more(rng: random.Ra
     assert bench.unit.bad_host_frames > 0
     assert len(bench.feed(rng, 10.0)) > 0
     assert bench.driver.state is State.RUNNING
+
+
+def test_no_task_is_sent_while_the_controller_has_no_room(rng: random.Random) -> None:
+    bench = Bench()
+    bench.run(0.1)
+    driver = bench.driver
+    driver.set_work([Work(rng.randbytes(80)) for _ in range(2 * ROWS)], bench.now)
+    bench.run(0.03)
+    sent = 2 * ROWS - driver.waiting
+    assert 0 < sent < ROWS
+    driver.room = False
+    bench.run(1.0)
+    assert driver.waiting == 2 * ROWS - sent, "its queue is full"
+    driver.room = True
+    bench.run(1.0)
+    assert driver.waiting <= ROWS
+
+
+def test_a_line_for_room_that_is_not_wired_counts_as_room(rng: random.Random) -> None:
+    bench = Bench()
+    bench.driver.room = False
+    bench.run(0.1)
+    assert len(bench.feed(rng, 10.0)) > 5
+
+
+def test_the_line_for_room_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = [False, True]
+    with emulation("avalon", EmulationOptions(zero_bits=ZERO_BITS)).board as board:
+        driver = AvalonDriver(Options(zero_bits=ZERO_BITS))
+        link = Link(board.ports, 115_200, driver)
+        link.open()
+        try:
+            link.pump(0.0, lambda: False)
+            assert driver.room is None, "a pseudo-terminal has none"
+            monkeypatch.setattr(serial.Serial, "cts", property(lambda _: levels.pop()))
+            link.pump(0.0, lambda: False)
+            assert driver.room is True
+            link.pump(0.0, lambda: False)
+            assert driver.room is False
+        finally:
+            link.close()
