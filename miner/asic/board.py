@@ -7,6 +7,7 @@ hears of a fault as BoardFault, by when the board is off or said not to be contr
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from miner.asic.bm13xx.work import Outcome
 from miner.asic.boards.power import BoardFault, BoardPower, Sensors, log
 from miner.asic.boards.profile import LOWEST_MHZ, BoardProfile
 from miner.asic.boards.profile import ResetLine as ResetLine
-from miner.asic.transport import PortError, PortGone, PortInfo, SerialPort, find_again, port_named
+from miner.asic.transport import PortError, PortGone, PortInfo, Search, SerialPort, port_named
 
 _RESET_PULSE_S = 0.1  #: low time of the reset line, and the wait after it (§1)
 _THROTTLE_STEP_MHZ = 1.0  #: differences below this are none
@@ -87,12 +88,18 @@ class Board:
         self._clock = clock
         self._port: SerialPort | None = None
         self._known: PortInfo | None = None
+        self._search: Search | None = None
         self._up_since = clock()
 
     @property
     def serial_number(self) -> str | None:
         """Of its USB bridge; None where it has none, or has not been opened."""
         return self._known.serial_number if self._known is not None else None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other boards: its serial number, else its port, by whichever link that was named."""
+        return self.serial_number or os.path.realpath(self.path)
 
     @property
     def connected(self) -> bool:
@@ -216,21 +223,22 @@ class Board:
             port.wake()
 
     def reconnect(self) -> bool:
-        """Look for the board again, under its serial number if it has one, else under its path; True when it is back
-        and starting up. Raises BoardFault when it is back and cannot be powered up."""
-        if self._known is not None and self._known.serial_number is not None:
-            found = find_again(self._known)
-            if found is None:
-                return False
-            self.path = found
+        """Look for the board again, under its serial number if it has one, else in its socket, else under its path;
+        True when it is back and starting up. Raises BoardFault when it is back and cannot be powered up."""
+        search = self._search = self._search or Search(self.path, self._known, log.warning)
+        for self.path in search.places():
             if self.power is not None:
-                self.power.found(found)
-        try:
-            self.open()
-        except PortError:  # nodes appear before they can be opened
-            return False
-        self.replugs += 1
-        return True
+                self.power.found(self.path)
+            try:
+                self.open()
+            except PortError as error:  # nodes appear before they can be opened
+                search.failed(error)
+            else:
+                self.replugs += 1
+                self._search = None
+                log.warning("%s is back", self.path)
+                return True
+        return False
 
     def report(self) -> BoardReport:
         """Everything, now."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from miner.asic.transport import PortError, PortGone, PortInfo, SerialPort, find_again, port_named
+from miner.asic.transport import PortError, PortGone, PortInfo, Search, SerialPort, port_named
 
+log = logging.getLogger("pickaxe.asic")
 _BUFFER_BYTES = 4096
 _RETRY_S = 0.5
 _LOOK_S = 0.01  #: how often a wait for the board looks at `cancelled`
@@ -38,7 +40,7 @@ class LineDriver(Protocol):
 
 
 class Link:
-    """See the module. The port is found again by its USB serial number, else by its path."""
+    """See the module. The port is found again by its USB serial number, else its socket, else its path."""
 
     def __init__(self, path: str, baud: int, driver: LineDriver, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
@@ -48,6 +50,7 @@ class Link:
         self._clock = clock
         self._port: SerialPort | None = None
         self._known: PortInfo | None = None
+        self._search: Search | None = None
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
 
     @property
@@ -111,14 +114,15 @@ class Link:
             time.sleep(_LOOK_S)
 
     def _reopen(self) -> bool:
-        if self._known is not None and self._known.serial_number is not None:
-            found = find_again(self._known)
-            if found is None:
-                return False
-            self.path = found
-        try:
-            self.open()
-        except PortError:  # nodes appear before they can be opened
-            return False
-        self.replugs += 1
-        return True
+        search = self._search = self._search or Search(self.path, self._known, log.warning)
+        for self.path in search.places():
+            try:
+                self.open()
+            except PortError as error:  # nodes appear before they can be opened
+                search.failed(error)
+            else:
+                self.replugs += 1
+                self._search = None
+                log.warning("%s is back", self.path)
+                return True
+        return False

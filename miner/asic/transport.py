@@ -16,6 +16,7 @@ import select
 import socket
 import termios
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import serial
@@ -35,6 +36,10 @@ _write_locked.restype = ctypes.c_ssize_t
 
 class PortError(Exception):
     """A port that cannot be used; one line for the user."""
+
+
+class PortMissing(PortError):
+    """There is no port of that name."""
 
 
 class PortGone(PortError):
@@ -114,6 +119,12 @@ class PortInfo:
     serial_number: str | None
     known: UsbIdentity | None
     interface: int | None = None  #: number of the USB interface, which tells the ports of one board apart
+    socket: str | None = None  #: where in the tree of USB hubs, interface included
+
+    @property
+    def traceable(self) -> bool:
+        """Whether `find_again` has something to go by."""
+        return self.serial_number is not None or self.socket is not None
 
 
 def scan() -> list[PortInfo]:
@@ -132,6 +143,7 @@ def scan() -> list[PortInfo]:
                 entry.serial_number,
                 known,
                 int(place.group(1)) if place else None,
+                entry.location or None,
             )
         )
     return sorted(found, key=lambda port: port.path)
@@ -143,11 +155,44 @@ def port_named(path: str, ports: list[PortInfo] | None = None) -> PortInfo | Non
     return next((port for port in (scan() if ports is None else ports) if port.path in (path, real)), None)
 
 
-def find_again(known: PortInfo) -> str | None:
-    """Where a port is now that may have been plugged in anew: by its serial number, and of several ports of one device
-    by its interface. None while it is not there."""
-    same = (port for port in scan() if port.serial_number == known.serial_number)
-    return next((port.path for port in same if port.interface == known.interface), None)
+def find_again(known: PortInfo) -> list[str]:
+    """Where a port may be now that may have been plugged in anew, likeliest first; empty while it is not there.
+
+    By its serial number, and of several ports of one device by its interface; without a serial number by its socket.
+    Several: bridges are sold with the same number in all of them.
+    """
+    same = [
+        port.path
+        for port in scan()
+        if port.serial_number == known.serial_number
+        and port.interface == known.interface
+        and port.description == known.description
+        and (known.serial_number is not None or port.socket == known.socket)
+    ]
+    return sorted(same, key=lambda path: path != known.path)
+
+
+class Search:
+    """For a port that has disappeared: what stands in the way of its return, each thing said once."""
+
+    def __init__(self, path: str, known: PortInfo | None, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._known = known if known is not None and known.traceable else None
+        self._say = say
+        self._said: set[str] = set()
+        where = "" if self._known is not None else f" under the same name, {path}"
+        say(f"{path} has been unplugged: waiting for it to come back{where}")
+
+    def places(self) -> list[str]:
+        """Where to try now."""
+        return find_again(self._known) if self._known is not None else [self._path]
+
+    def failed(self, error: PortError) -> None:
+        """It was tried in vain."""
+        text = str(error)
+        if not isinstance(error, PortMissing | PortGone) and text not in self._said:
+            self._said.add(text)
+            self._say(f"{text}; trying again")
 
 
 def control_port_of(data_port: str, ports: list[PortInfo] | None = None) -> str | None:
@@ -369,7 +414,7 @@ def _explain(path: str, error: Exception) -> PortError:
     number = getattr(error, "errno", None)
     text = str(error)
     if number == errno.ENOENT or "No such file" in text:
-        return PortError(f"there is no port {path}; `pickaxe asic scan` lists those that exist")
+        return PortMissing(f"there is no port {path}; `pickaxe asic scan` lists those that exist")
     if number in (errno.EACCES, errno.EPERM) or "Permission denied" in text:
         return PortError(f"no permission for {path}: {_remedy(path)}")
     if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in text:
@@ -381,14 +426,28 @@ def _explain(path: str, error: Exception) -> PortError:
     return PortError(f"{path} cannot be opened: {os.strerror(number) if number else text}")
 
 
+def _udev_rule(path: str) -> str:
+    """That lets everybody use the port, and others of its kind."""
+    port = port_named(path)
+    ids = re.search(r"\(([0-9A-F]{4}):([0-9A-F]{4})\)$", port.description) if port is not None else None
+    if ids is not None:
+        which = f'ATTRS{{idVendor}}=="{ids[1].lower()}", ATTRS{{idProduct}}=="{ids[2].lower()}"'
+    else:
+        which = f'KERNEL=="{os.path.basename(os.path.realpath(path))}"'
+    return f'SUBSYSTEM=="tty", {which}, MODE="0666"'
+
+
 def _remedy(path: str) -> str:
     """What to do about a missing permission: join the group that has it, or have udev give it away."""
-    rule = 'or put SUBSYSTEM=="tty", MODE="0666" for its USB ids into /etc/udev/rules.d/50-pickaxe.rules'
+    rule = f"put {_udev_rule(path)} into /etc/udev/rules.d/50-pickaxe.rules and plug it in again"
     try:
         status = os.stat(path)
         group = grp.getgrgid(status.st_gid).gr_name
     except (OSError, KeyError):
-        return f"ask its owner, {rule}"
+        return f"ask its owner, or {rule}"
+    if status.st_gid == 0:  # nobody is to join that for a serial port
+        return f"only root may use it; {rule}"
+    rule = f"or {rule}"
     if status.st_mode & 0o060 == 0o060:
         return f"it belongs to group {group}; run `sudo usermod -aG {group} $USER` and log in again, {rule}"
     return f"its group {group} may not use it either; run `sudo chmod g+rw {path}`, {rule}"

@@ -103,7 +103,7 @@ class BoardTuner:
     @property
     def key(self) -> str:
         """What a board's result is kept under: its USB serial number, else its port."""
-        return self.board.serial_number or self.board.path
+        return self.board.identity
 
     def _begin(self) -> None:
         board, options = self.board, self.options

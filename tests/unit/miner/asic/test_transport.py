@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import serial
@@ -193,7 +195,45 @@ def test_of_several_ports_of_a_device_each_is_found_again_as_itself(monkeypatch:
     ports = [PortInfo(f"/dev/ttyUSB{number}", "Cairnsmore1", "serial", None, number) for number in range(4)]
     back = [dataclasses.replace(ports[number], path=f"/dev/ttyUSB{number + 4}") for number in (1, 2, 3)]
     monkeypatch.setattr("miner.asic.transport.scan", lambda: back)
-    assert [find_again(port) for port in ports] == [None, "/dev/ttyUSB5", "/dev/ttyUSB6", "/dev/ttyUSB7"]
+    assert [find_again(port) for port in ports] == [[], ["/dev/ttyUSB5"], ["/dev/ttyUSB6"], ["/dev/ttyUSB7"]]
+
+
+def test_a_port_without_a_serial_number_is_found_in_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = PortInfo("/dev/ttyUSB0", "CP2102", None, None, 0, "1-2:1.0")
+    there = [
+        PortInfo("/dev/ttyUSB0", "CP2102", None, None, 0, "1-3:1.0"),
+        PortInfo("/dev/ttyUSB1", "PL2303", None, None, 0, "1-2:1.0"),
+        PortInfo("/dev/ttyUSB2", "CP2102", None, None, 0, "1-2:1.0"),
+        PortInfo("/dev/ttyUSB3", "CP2102", "0001", None, 0, "1-2:1.0"),
+    ]
+    monkeypatch.setattr("miner.asic.transport.scan", lambda: there)
+    assert find_again(known) == ["/dev/ttyUSB2"]
+
+
+def test_of_bridges_that_share_a_serial_number_all_are_tried(
+    terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CP2102s come from the factory with 0001."""
+    _, path = terminal
+    master, slave = os.openpty()
+    other = SerialPort(os.ttyname(slave), 115_200)
+    ports = [PortInfo(path, "CP2102", "0001", None, 0)]
+    monkeypatch.setattr("miner.asic.transport.scan", lambda: ports)
+    link = Link(path, 115_200, IcarusDriver(Options()))
+    link.open()
+    link.close()
+    ports[:] = [PortInfo(other.path, "CP2102", "0001", None, 0)]
+    assert not link._reopen()
+    assert not link._reopen()
+    assert f"{path} has been unplugged: waiting for it to come back" in caplog.text
+    assert caplog.text.count(f"{other.path} is in use by another program; trying again") == 1
+    ports.append(PortInfo(path, "CP2102", "0001", None, 0))
+    assert link._reopen()
+    assert link.path == path
+    link.close()
+    other.close()
+    os.close(master)
+    os.close(slave)
 
 
 def test_a_link_comes_back_under_its_own_interface(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,3 +248,22 @@ def test_a_link_comes_back_under_its_own_interface(terminal: tuple[int, str], mo
     assert link._reopen()
     assert (link.path, link.replugs) == (path, 1)
     link.close()
+
+
+def test_a_missing_permission_names_the_rule_and_never_the_group_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = PortInfo("/dev/ttyUSB0", "GekkoScience CompacF (0403:601A)", "1", None, 0)
+    monkeypatch.setattr("miner.asic.transport.scan", lambda: [port])
+    monkeypatch.setattr(
+        "miner.asic.transport.grp.getgrgid", lambda gid: SimpleNamespace(gr_name={0: "root"}.get(gid, "uucp"))
+    )
+
+    def said(group: int, path: str = port.path) -> str:
+        monkeypatch.setattr("miner.asic.transport.os.stat", lambda _: SimpleNamespace(st_gid=group, st_mode=0o20660))
+        return str(transport._explain(path, PermissionError(errno.EACCES, "Permission denied")))
+
+    rule = 'SUBSYSTEM=="tty", ATTRS{idVendor}=="0403", ATTRS{idProduct}=="601a", MODE="0666"'
+    assert "run `sudo usermod -aG uucp $USER` and log in again" in said(14)
+    assert rule in said(14)
+    assert rule in said(0)
+    assert "usermod" not in said(0)
+    assert 'SUBSYSTEM=="tty", KERNEL=="ttyAMA0", MODE="0666"' in said(14, "/dev/ttyAMA0")

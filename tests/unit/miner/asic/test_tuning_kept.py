@@ -40,6 +40,17 @@ def begin(board: Board, store: Path) -> list[str]:
     return said
 
 
+def test_a_result_is_the_boards_by_whichever_name_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "ttyUSB0").touch()
+    (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
+    (tmp_path / "by-path").symlink_to(tmp_path / "by-id")
+    names = {
+        BoardTuner(Board(str(tmp_path / name)), TuneOptions(parse_goal("max")), lambda _: None).key
+        for name in ("ttyUSB0", "by-id", "by-path")
+    }
+    assert names == {str(tmp_path / "ttyUSB0")}
+
+
 def test_what_was_kept_is_run_again(board: Board, tmp_path: Path) -> None:
     store = tmp_path / "tuning.json"
     remember(store, PORT, {"goal": "max", "mhz": 500.0, "mv": None})
