@@ -65,6 +65,9 @@ class ResetChain:
 Action = Send | SetBaud | ResetChain
 
 
+HEARD_KEPT = 24  #: bytes of what is no reply, to be shown
+
+
 class State(Enum):
     """Where a chain is."""
 
@@ -130,6 +133,7 @@ class ChainDriver:
         self.chip_replies: list[RegisterReply] = []  #: answers to CHIP_ID, collected by start_up
         self.probe_replies: list[RegisterReply] = []  #: the same, as the probe decodes them
         self.noise = 0  #: bytes received during the search for chips, whatever they were
+        self.heard = b""  #: the first of them
         self.totals = dict.fromkeys(Outcome, 0)
         self.work_done = 0  #: summed difficulty of the good nonces, in difficulty-1 units
         self.restarts = 0
@@ -232,6 +236,7 @@ class ChainDriver:
         if self.probe is not None:
             data = bytes(self.decoder.space()[:count])
             self.noise += count
+            self.heard = (self.heard + data)[:HEARD_KEPT]
             for reply in self.probe.receive_data(data):
                 self._take_probe(reply)
         for reply in self.decoder.filled(count):

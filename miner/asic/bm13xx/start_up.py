@@ -10,6 +10,7 @@ from miner.asic.bm13xx import registers as reg
 from miner.asic.bm13xx.frames import (
     LONG_REPLY,
     SHORT_REPLY,
+    TO_CHIP,
     ReplyDecoder,
     chain_inactive,
     read_register,
@@ -81,9 +82,19 @@ def start_up(driver: ChainDriver, asked: ChipModel | None, wanted_chips: int) ->
     driver.came_up(count)
 
 
+def described(heard: bytes) -> str:
+    """The first bytes of what is no reply, for people."""
+    if heard.startswith(TO_CHIP):
+        return "what was sent comes back: RX is joined to TX, or another program echoes"
+    text = heard.decode("latin-1").strip()
+    if text and text.isascii() and all(letter.isprintable() or letter.isspace() for letter in text):
+        return f"a text, {text.splitlines()[0]!r}"
+    return f"at first {heard.hex()}"
+
+
 def _find(driver: ChainDriver) -> Generator[float, None, None]:
     """Ask for CHIP_ID at each rate, the present one first, listening for short and long replies at once."""
-    driver.noise = 0
+    driver.noise, driver.heard = 0, b""
     errors = driver.decoder.errors
     try:
         for baud in sorted(_BAUDS, key=lambda rate: rate != driver.baud):
@@ -104,8 +115,8 @@ def _find(driver: ChainDriver) -> Generator[float, None, None]:
         driver.decoder.errors = errors  # one of the two lengths was bound to fail: that counts for nothing
     if driver.noise:
         raise StartUpError(
-            f"{driver.noise} bytes came back, but no reply of a BM13xx among them: another kind of board, or a rate"
-            " other than " + ", ".join(map(str, _BAUDS))
+            f"{driver.noise} bytes came back ({described(driver.heard)}), but no reply of a BM13xx among them: another"
+            " kind of board, or a rate other than " + ", ".join(map(str, _BAUDS))
         )
     raise StartUpError("no chip answers: is the board powered, and is this its data port?")
 

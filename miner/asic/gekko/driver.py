@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from chain.primitives.errors import UserError
-from miner.asic.bm13xx.driver import STOPPED_MHZ, ChainDriver, DriverOptions, Waits
+from miner.asic.bm13xx.driver import HEARD_KEPT, STOPPED_MHZ, ChainDriver, DriverOptions, State, Waits
 from miner.asic.bm13xx.events import Event
 from miner.asic.bm13xx.frames import RegisterReply, Reply
 from miner.asic.bm13xx.models.model import ChipModel
 from miner.asic.bm13xx.registers import BAUD_AT_RESET, Register
-from miner.asic.bm13xx.start_up import StartUpError, change_clock
+from miner.asic.bm13xx.start_up import StartUpError, change_clock, described
 from miner.asic.bm13xx.work import ChainJob, JobTable
 from miner.asic.gekko.codec import NONCES_OF_OPEN_CORE, Bm1384, Bm1387, Codec, GekkoDecoder
 from miner.kernels.midstate import midstate
@@ -55,6 +55,8 @@ class GekkoDriver(ChainDriver):
             self._replies.gap()
             self._replies.space()[:count] = fresh
         self._heard_at = now
+        if self.state is State.STARTING and len(self.heard) < HEARD_KEPT:
+            self.heard = (self.heard + bytes(self._replies.space()[:count]))[:HEARD_KEPT]
         return super().filled(count, now)
 
     def write_clock(self, frequency_mhz: float) -> None:
@@ -128,6 +130,7 @@ class GekkoDriver(ChainDriver):
 
     def _find(self) -> Waits:
         """At the rate that is set, then at the other that this program uses."""
+        self.heard = b""
         for baud in sorted({BAUD_AT_RESET, self._gekko_model.host_baud}, key=lambda rate: rate != self.baud):
             if baud != self.baud:
                 self.change_baud(baud)
@@ -143,6 +146,10 @@ class GekkoDriver(ChainDriver):
                     heard, waited, limit = len(self.chip_replies), 0.0, self.options.quiet_s
             if self.chip_replies:
                 return
+        if self.heard:
+            raise StartUpError(
+                f"what answers is no {self._gekko_model.name} ({described(self.heard)}): another kind of board?"
+            )
         raise StartUpError(f"no {self._gekko_model.name} answers: is the board powered, and is this its port?")
 
     def _confirm(self, count: int, interval: int) -> Waits:

@@ -24,6 +24,7 @@ from miner.asic.bm13xx.registers import Register
 from miner.asic.bm13xx.work import ChainJob, Outcome
 from miner.asic.boards.catalog import board_named
 from miner.asic.boards.opening import replaced
+from miner.asic.chips import chip_named, driver_for
 from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.emulator.faults import Faults
 from miner.asic.self_test import KNOWN_JOB, KNOWN_NONCES
@@ -478,3 +479,27 @@ def test_options_are_per_chain() -> None:
     simulation = Simulation(EmulatedChain(MODELS["bm1370"], 1, 4), ChainDriver(None, options))
     simulation.up()
     assert simulation.chain.chips[0].frequency_mhz == 400
+
+
+@pytest.mark.parametrize(
+    ("heard", "words"),
+    [
+        (bytes.fromhex("55AA520500000A"), "what was sent comes back"),
+        (b"\r\nERROR\r\n", "a text, 'ERROR'"),
+        (bytes.fromhex("0102FFFE"), "at first 0102fffe"),
+        (bytes(4), "at first 00000000"),
+    ],
+)
+@pytest.mark.parametrize("model", ["bm1370", "bm1384"])
+def test_what_was_heard_is_shown_where_no_chip_answers(model: str, heard: bytes, words: str) -> None:
+    options = DriverOptions(attempts=1, answer_timeout_s=0.05, quiet_s=0.02, baud_settle_s=0.0)
+    driver, now = driver_for(chip_named(model), options), 0.0
+    reasons: list[str] = []
+    driver.start(now)
+    while not reasons:
+        driver.actions(now)
+        events = driver.events() + driver.receive_data(heard, now)
+        reasons = [event.reason for event in events if isinstance(event, ChainFailed)]
+        now += 0.01
+        assert now < 30
+    assert words in reasons[0]
