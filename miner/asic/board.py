@@ -120,7 +120,11 @@ class Board:
         self.driver.baud = BAUD_AT_RESET
         self._up_since = self._clock()
         if self.power is not None and (frames := self.driver.stop_frames()):
-            self.power.chips_running(frames)  # they may still run as whoever was here before has left them
+            try:
+                self.power.chips_running(frames)  # they may still run as whoever was here before has left them
+            except PortGone:
+                self._lose(port)
+                raise
         self.driver.start(self._clock())
 
     @property
@@ -194,15 +198,19 @@ class Board:
                     events += self.driver.filled(count, self._clock())
             self._perform(port)
             events += self.driver.events()
+            if self.power is not None and any(isinstance(event, ChainUp) for event in events):
+                self.power.chips_running(self.driver.stop_frames())
         except PortGone:
-            self._port = None
-            port.close()
-            if self.power is not None:
-                self.power.gone()
+            self._lose(port)
             raise
-        if self.power is not None and any(isinstance(event, ChainUp) for event in events):
-            self.power.chips_running(self.driver.stop_frames())
         return events
+
+    def _lose(self, port: SerialPort) -> None:
+        """The port has disappeared."""
+        self._port = None
+        port.close()
+        if self.power is not None:
+            self.power.gone()
 
     def send_now(self) -> bool:
         """Write the frames that are due as far as the system takes them without a wait; True when that was all. The

@@ -241,6 +241,11 @@ class SerialPort:
         for end in (self._woken, self._waker):
             end.setblocking(False)
 
+    @property
+    def exists(self) -> bool:
+        """Whether its name still leads somewhere."""
+        return os.path.exists(self.path)
+
     def close(self) -> None:
         """Give the port back; harmless when it is gone."""
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ import time
 from miner.asic.boards.guard import SILENCE_S, OffPlan, Step, Watchdog, WatchdogError
 from miner.asic.boards.power import BoardFault, Sensors, log
 from miner.asic.boards.profile import BoardProfile
-from miner.asic.transport import PortError, SerialPort
+from miner.asic.transport import PortError, PortGone, SerialPort
 
 _RESET_PULSE_S = 0.1
 _BEAT_S = 1.0
@@ -128,6 +128,8 @@ class BarePower:
         try:
             self._watchdog.arm(OffPlan(self.profile.name, port.path, steps, self._unsure()))
         except WatchdogError as error:
+            if not port.exists:  # pulled just now, and to be waited for
+                raise PortGone(f"{port.path} has been unplugged") from None
             raise BoardFault(str(error)) from None
         if self._thread is None:
             self._stop = threading.Event()

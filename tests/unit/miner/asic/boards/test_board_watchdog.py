@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from miner.asic.bm13xx.models import MODELS
 from miner.asic.boards.bitaxe import BitaxePower, Timing
 from miner.asic.boards.catalog import board_named
+from miner.asic.boards.description import parse_board
 from miner.asic.boards.guard import OffPlan, Step, Watchdog, WatchdogError
+from miner.asic.boards.opening import make_board
 from miner.asic.boards.power import BoardFault
 from miner.asic.emulator.bitaxe import EmulatedBitaxe, ReplyFraming
+from miner.asic.emulator.board import EmulatedBoard
+from miner.asic.emulator.chain import EmulatedChain
 from miner.asic.emulator.pty_port import PtyPort
-from miner.asic.transport import PortError, SerialPort
+from miner.asic.transport import PortError, PortGone, SerialPort
 from tests.support.waiting import until
 
 TIMING = Timing(poll_s=0.05, configure_s=0.01, voltage_s=0.02, reset_s=0.01, diode_s=0.1, reply_s=1.0)
@@ -153,6 +158,28 @@ def test_no_port_no_watchdog(tmp_path: Path) -> None:
     with pytest.raises(WatchdogError, match="cannot hold the port: No such file"):
         dog.arm(OffPlan("thing", str(tmp_path / "none"), []))
     dog.dismiss()
+
+
+def test_a_bare_board_pulled_before_its_watchdog_holds_it_is_waited_for(tmp_path: Path) -> None:
+    link = tmp_path / "board"
+    with EmulatedBoard(EmulatedChain(MODELS["bm1370"], 1, 8), link) as emulated:
+        board = make_board(str(link), parse_board('[chips]\nmodel = "bm1370"\n', "here", "shelf"))
+        power = board.power
+        assert power is not None
+        arm = power.chips_running
+
+        def pulled(frames: bytes) -> None:
+            power.chips_running = arm  # type: ignore[method-assign]
+            emulated.unplug()
+            arm(frames)
+
+        power.chips_running = pulled  # type: ignore[method-assign]
+        with pytest.raises(PortGone):
+            board.open()
+        assert not board.connected
+        emulated.plug_in()
+        assert board.reconnect()
+        board.close()
 
 
 @pytest.mark.parametrize("framing", ReplyFraming)
