@@ -118,6 +118,7 @@ class AvalonDriver(HeaderDriver[Ready | Overheated]):
         self._hot_results = 0  # in a row
         self._unmatched = 0
         self._full_since: float | None = None
+        self._line_is_dead = False
 
     @property
     def hash_rate(self) -> float:
@@ -281,11 +282,12 @@ class AvalonDriver(HeaderDriver[Ready | Overheated]):
         """Whether the controller's queue has no room (§1). It empties within a round: a line that says otherwise while
         the rows have nothing to do is not wired."""
         if self.room is not False:
-            self._full_since = None
-            return False
-        if self._full_since is None:
+            self._full_since, self._line_is_dead = None, False
+        elif self._full_since is None:
             self._full_since = now
-        return bool(self._running) or now - self._full_since < self.round_s
+        elif not self._running and now - self._full_since >= self.round_s:
+            self._line_is_dead = True
+        return self.room is False and not self._line_is_dead
 
     def _send_task(self, work: Work, now: float) -> None:
         settings = Settings(self.options.mhz, self.options.rows, self.fan)
