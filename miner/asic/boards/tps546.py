@@ -23,7 +23,7 @@ _RELATIVE = {  #: limits as fractions of VOUT_COMMAND (§8)
     Command.VOUT_UV_WARN_LIMIT: 0.90,
     Command.VOUT_UV_FAULT_LIMIT: 0.75,
 }
-_OFF_LOOKS = 5  #: at the status before an output is said to stay on
+_OFF_LOOKS = 50  #: at the status, a millisecond each, before an output is said to stay on
 _OFF_AND_STAY_OFF = 0xC0  #: response to over-current (§8)
 _VIN_RESPONSE = 0xB7
 _OT_RESPONSE = 0xFF
@@ -88,7 +88,7 @@ class Tps546:
         operation = yield self._read(Command.OPERATION, 1)
         if operation[0] != pmbus.OPERATION_OFF:
             return False
-        for _ in range(_OFF_LOOKS):  # each takes a millisecond, and the output goes off without delay
+        for _ in range(_OFF_LOOKS):  # a part that has not been configured may take its time
             status = yield self._read(Command.STATUS_WORD, 2)
             if int.from_bytes(status, "little") & pmbus.StatusWord.OFF:
                 return True
@@ -96,10 +96,11 @@ class Tps546:
 
     def configure(self) -> Conversation[None]:
         """Write every setting; the output is off afterwards. I2cError where it does not go off."""
+        yield self._byte(Command.OPERATION, pmbus.OPERATION_OFF)
+        yield self._byte(Command.ON_OFF_CONFIG, _ON_OFF_CONFIG)  # from the factory the part may listen to its pin alone
         off = yield from self.disable()
         if not off:
             raise I2cError("the regulator does not switch off")
-        yield self._byte(Command.ON_OFF_CONFIG, _ON_OFF_CONFIG)
         mode = yield self._read(Command.VOUT_MODE, 1)
         try:
             self._exponent = pmbus.vout_exponent(mode[0])
