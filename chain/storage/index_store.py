@@ -15,7 +15,7 @@ import lmdb
 from chain.primitives.errors import LocalFault
 from chain.primitives.types import BlockHash
 from chain.storage.faults import DAMAGE, storage_fault
-from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, PageChecksums
+from chain.storage.page_checksums import DATA_FILE, LAST_FILE, SUMS_FILE, PageChecksums
 from chain.storage.store import LOCK_FILE, pad_file
 
 _ENTRIES_DB = b"entries"
@@ -23,7 +23,7 @@ _META_DB = b"meta"
 _KEY_IDENTITY = b"identity"
 _KEY_BEST = b"best"  #: block hash, u32 LE height, then the index's own state
 _FIRST_MAP_SIZE = 1 << 28  #: address space, not disk; doubled whenever it is full
-FILES = (DATA_FILE, LOCK_FILE, SUMS_FILE)
+FILES = (DATA_FILE, LOCK_FILE, LAST_FILE, SUMS_FILE)
 _REPAIR = "delete that folder (`pickaxe index remove`) and it is built again"
 
 

@@ -10,7 +10,9 @@ the file then, so the update is made up for. An environment without sums (of an 
 taken as it is, if its structure is sound. What is not found: damage that comes after `verify`, before the next one.
 
 The file is a row of records, each ``PSUM``, u32 page size, u64 transaction, u32 n, u32 m, n pairs of u32 page and
-CRC-32, m u32 pages that are no longer in use, and the CRC-32 of all this. The first record holds all pages.
+CRC-32, m u32 pages that are no longer in use, and the CRC-32 of all this. The first record holds all pages. The last of
+those that follow is in ``pages.last`` too: a file that has lost its end would else look like one that a crash left
+behind, and what the lost records covered would be taken as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from chain.storage.faults import storage_fault
 
 DATA_FILE: Final = "data.mdb"
 SUMS_FILE: Final = "pages.sum"
+LAST_FILE: Final = "pages.last"
 
 _RECORD_MAGIC: Final = b"PSUM"
 _RECORD: Final = struct.Struct("<4sIQII")
@@ -116,6 +119,7 @@ class PageChecksums:
         """
         self._data_path = folder / DATA_FILE
         self._path = folder / SUMS_FILE
+        self._last_path = folder / LAST_FILE
         self._repair = repair
         self._durable = durable
         self._read_only = read_only
@@ -136,6 +140,7 @@ class PageChecksums:
         try:
             if not self._data_path.exists() or not self._data_path.stat().st_size:
                 if not self._read_only:
+                    self._last_path.unlink(missing_ok=True)
                     self._path.unlink(missing_ok=True)
                 return
             with self._data_path.open("rb", buffering=0) as file:
@@ -291,47 +296,59 @@ class PageChecksums:
 
     def _rewrite(self, page_size: int, transaction: int) -> None:
         record = _pack(page_size, transaction, ((n, s) for n, s in enumerate(self._sums) if s), ())
+        self._last_path.unlink(missing_ok=True)  # of the file that goes
         temporary = self._path.with_suffix(".new")
         with temporary.open("wb") as file:
-            file.write(record)
-            file.flush()
-            if self._durable:
-                os.fsync(file.fileno())
+            self._write(file, record)
         temporary.replace(self._path)
         self._first_size, self._appended = len(record), 0
 
     def _append(self, record: bytes) -> None:
         with self._path.open("r+b", buffering=0) as file:
             file.seek(self._first_size + self._appended)  # over what a crash tore
-            view = memoryview(record)
-            while view:
-                view = view[file.write(view) :]
-            file.truncate()
-            if self._durable:
-                os.fsync(file.fileno())
+            self._write(file, record)
+        with self._last_path.open("wb", buffering=0) as file:  # after the other: it is never ahead by our doing
+            self._write(file, record)
         self._appended += len(record)
 
+    def _write(self, file: BinaryIO, record: bytes) -> None:
+        """All of it, and nothing after it."""
+        view = memoryview(record)
+        while view:
+            view = view[file.write(view) :]
+        file.truncate()
+        file.flush()
+        if self._durable:
+            os.fsync(file.fileno())
+
     def _load(self) -> tuple[int, int]:
-        """Read the file: (page size, transaction). A last record that is torn does not count."""
+        """Read the files: (page size, transaction). A last record that is torn does not count, unless it is whole in
+        its other place, from where it is then restored.
+        """
         data = self._path.read_bytes()
         pos = page_size = transaction = 0
-        while pos + _RECORD.size <= len(data):
-            magic, size, number, count, gone = _RECORD.unpack_from(data, pos)
-            end = pos + _RECORD.size + 8 * count + 4 * gone
-            whole = magic == _RECORD_MAGIC and end + 4 <= len(data)
-            if not whole or _CRC.unpack_from(data, end)[0] != crc32(memoryview(data)[pos:end]):
-                break
-            self._apply(data[pos + _RECORD.size : end], count)
-            page_size, transaction = size, number
+        while (record := _record_at(data, pos)) is not None:
+            self._apply(record)
+            page_size, transaction = record.page_size, record.transaction
             if not pos:
-                self._first_size = end + 4
-            pos = end + 4
+                self._first_size = record.end
+            pos = record.end
         if not pos or data.find(_RECORD_MAGIC, pos + 1) >= 0:
             raise self._damage(f"its checksums in {self._path.name}")
         self._appended = pos - self._first_size
+        kept = self._last_path.read_bytes() if self._last_path.exists() else b""
+        last = _record_at(kept, 0)
+        if last is not None and last.transaction > transaction:
+            if last.transaction != transaction + 1 or last.page_size != page_size:
+                raise self._damage(f"its checksums in {self._path.name}: the end is missing")
+            self._apply(last)
+            transaction = last.transaction
+            if not self._read_only:
+                self._append(kept[: last.end])
         return page_size, transaction
 
-    def _apply(self, body: bytes, count: int) -> None:
+    def _apply(self, record: _Record) -> None:
+        body, count = record.body, record.pairs
         values = array("I")
         values.frombytes(body)
         if values.itemsize != 4 or struct.pack("=I", 1) != struct.pack("<I", 1):
@@ -374,6 +391,26 @@ class PageChecksums:
 
     def _damage(self, what: str) -> DatabaseDamage:
         return DatabaseDamage(self._path.parent, what, self._repair, self if self._meta else None)
+
+
+class _Record(NamedTuple):
+    page_size: int
+    transaction: int
+    pairs: int  # at the beginning of the body
+    body: bytes
+    end: int  # where the next one begins
+
+
+def _record_at(data: bytes, pos: int) -> _Record | None:
+    """The record that begins there; None where none does, or it is not whole."""
+    if pos + _RECORD.size > len(data):
+        return None
+    magic, page_size, transaction, count, gone = _RECORD.unpack_from(data, pos)
+    end = pos + _RECORD.size + 8 * count + 4 * gone
+    whole = magic == _RECORD_MAGIC and end + _CRC.size <= len(data)
+    if not whole or _CRC.unpack_from(data, end)[0] != crc32(memoryview(data)[pos:end]):
+        return None
+    return _Record(page_size, transaction, count, data[pos + _RECORD.size : end], end + _CRC.size)
 
 
 def _sum(data: bytes) -> int:

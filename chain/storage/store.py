@@ -39,7 +39,7 @@ from chain.storage.layout import (
     POSITION,
 )
 from chain.storage.mapped_pages import KEPT_LOOKUPS, MappedPages
-from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
+from chain.storage.page_checksums import DATA_FILE, LAST_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
 
 #: Address space, not disk, but for Windows, which sets the file to this size at once. Doubled whenever it is full.
 INITIAL_MAP_SIZE = 1 << (30 if sys.platform == "win32" else 34)
@@ -81,7 +81,7 @@ class ChainStore:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if recreate:
-                for name in (DATA_FILE, LOCK_FILE, SUMS_FILE, JOURNAL_FILE):
+                for name in (DATA_FILE, LOCK_FILE, LAST_FILE, SUMS_FILE, JOURNAL_FILE):
                     (path / name).unlink(missing_ok=True)
             self._checksums = _verify(path, without_coins=without_coins)
             self._env = lmdb.open(str(path), map_size=map_size, max_dbs=4, readahead=False)
@@ -483,7 +483,7 @@ def _verify(path: Path, *, without_coins: bool) -> PageChecksums:
                 for key, value in pairs:
                     if key not in (KEY_TIP, KEY_SUMS):  # neither is there before the coins, or the file, are
                         txn.put(key, value, db=databases[name])
-    for file_name in (JOURNAL_FILE, SUMS_FILE, LOCK_FILE):  # a journal's coins would be the only ones
+    for file_name in (JOURNAL_FILE, LAST_FILE, SUMS_FILE, LOCK_FILE):  # a journal's coins would be the only ones
         (path / file_name).unlink(missing_ok=True)
     (fresh / DATA_FILE).replace(path / DATA_FILE)
     shutil.rmtree(fresh, ignore_errors=True)

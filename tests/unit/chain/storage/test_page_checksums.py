@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from chain.storage.page_checksums import DATA_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
+from chain.storage.page_checksums import DATA_FILE, LAST_FILE, SUMS_FILE, DatabaseDamage, PageChecksums
 
 COINS = b"coins"
 INDEX = b"index"
@@ -148,21 +148,67 @@ def test_damaged_sums_are_no_better_than_a_damaged_database(tmp_path: Path, rng:
 
 def test_a_crash_between_commit_and_sums_is_made_up_for(tmp_path: Path, rng: random.Random) -> None:
     made = Environment(tmp_path, rng)
+    earlier: bytes | None = None
     for size in (500, 20, 200):
         before = (tmp_path / SUMS_FILE).read_bytes()
         made.commit(size)
         after = (tmp_path / SUMS_FILE).read_bytes()
+        last = (tmp_path / LAST_FILE).read_bytes() if (tmp_path / LAST_FILE).exists() else None
         for kept in (len(before), len(before) + 7, len(after) - 1):  # the new record not there, or torn
             (tmp_path / SUMS_FILE).write_bytes(after[:kept])
+            (tmp_path / LAST_FILE).unlink(missing_ok=True)
+            if earlier is not None:
+                (tmp_path / LAST_FILE).write_bytes(earlier)
             again = checksums(tmp_path)
             again.verify()
             assert in_use(again) == in_use(made.sums)
             assert (tmp_path / SUMS_FILE).read_bytes() == after
+            assert last is None or (tmp_path / LAST_FILE).read_bytes() == last
+        earlier = last
     (tmp_path / SUMS_FILE).write_bytes(before)
     made.commit(5)
     (tmp_path / SUMS_FILE).write_bytes(before)  # two behind: not by a crash of ours
+    (tmp_path / LAST_FILE).unlink()
     checksums(tmp_path).verify()
     made.close()
+
+
+def test_sums_that_have_lost_their_end_hide_no_damage(tmp_path: Path, rng: random.Random) -> None:
+    """Whatever was cut off, a page of the last commit that has changed is found; and without one, the last record
+    alone is made up for.
+    """
+    made = Environment(tmp_path, rng)
+    made.commit(500)
+    sizes = []
+    for _ in range(4):
+        known = in_use(made.sums)
+        made.commit(20)
+        sizes.append((tmp_path / SUMS_FILE).stat().st_size)
+    made.close()
+    data, sums, last = ((tmp_path / name).read_bytes() for name in (DATA_FILE, SUMS_FILE, LAST_FILE))
+    written = [page for page, value in in_use(made.sums).items() if page > 1 and known.get(page) != value]
+
+    def verify(data: bytes, sums: bytes, last: bytes) -> None:
+        for name, content in ((DATA_FILE, data), (SUMS_FILE, sums), (LAST_FILE, last)):
+            (tmp_path / name).write_bytes(content)
+        again = checksums(tmp_path)
+        again.verify()
+        assert in_use(again) == in_use(made.sums)
+
+    verify(data, sums, last)
+    for size in range(sizes[-2], sizes[-1]):
+        verify(data, sums[:size], last)
+        assert (tmp_path / SUMS_FILE).read_bytes() == sums
+    for _ in range(50):
+        with pytest.raises(DatabaseDamage, match="the end is missing"):
+            verify(data, sums[: rng.randrange(sizes[0], sizes[-2])], last)
+        at = rng.choice(written) * 4096 + rng.randrange(4096)
+        bad = data[:at] + bytes((data[at] ^ 1 << rng.randrange(8),)) + data[at + 1 :]
+        with pytest.raises(DatabaseDamage):
+            verify(bad, sums[: rng.randrange(sizes[0], sizes[-1])], last)
+        with pytest.raises(DatabaseDamage):
+            verify(bad, sums, last[: rng.randrange(len(last))])
+        verify(data, sums, last[: rng.randrange(len(last))])
 
 
 def test_an_environment_without_sums_must_be_sound(tmp_path: Path, rng: random.Random) -> None:
