@@ -40,7 +40,7 @@ JUST_WAITING = nullcontext()
 SETTLED_S = 0.5  #: on both sides of a frame the chain must have been running for it to count
 #: name, scale: boards that together cost about half a core
 BOARDS = (("bm1370", 4), ("bm1397", 4), ("u3", 8), ("avalon", 6))
-QUICK = DriverOptions(ramp_step_s=0.001, chip_pause_s=0.0, recovery_max_s=2.0)
+QUICK = DriverOptions(ramp_step_s=0.001, settle_s=0.001, chip_pause_s=0.0, recovery_max_s=2.0)
 
 
 def random_job(rng: random.Random) -> Job:
