@@ -233,20 +233,18 @@ class Board:
     def reconnect(self) -> bool:
         """Look for the board again, under its serial number if it has one, else in its socket, else under its path;
         True when it is back and starting up. Raises BoardFault when it is back and cannot be powered up."""
-        search = self._search = self._search or Search(self.path, self._known, log.warning)
-        for self.path in search.places():
-            if self.power is not None:
-                self.power.found(self.path)
-            try:
-                self.open()
-            except PortError as error:  # nodes appear before they can be opened
-                search.failed(error)
-            else:
-                self.replugs += 1
-                self._search = None
-                log.warning("%s is back", self.path)
-                return True
-        return False
+        self._search = self._search or Search(self.path, self._known, log.warning)
+        if not self._search.ended(self._open_at):
+            return False
+        self.replugs += 1
+        self._search = None
+        return True
+
+    def _open_at(self, path: str) -> None:
+        self.path = path
+        if self.power is not None:
+            self.power.found(path)
+        self.open()
 
     def report(self) -> BoardReport:
         """Everything, now."""

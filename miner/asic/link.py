@@ -114,15 +114,13 @@ class Link:
             time.sleep(_LOOK_S)
 
     def _reopen(self) -> bool:
-        search = self._search = self._search or Search(self.path, self._known, log.warning)
-        for self.path in search.places():
-            try:
-                self.open()
-            except PortError as error:  # nodes appear before they can be opened
-                search.failed(error)
-            else:
-                self.replugs += 1
-                self._search = None
-                log.warning("%s is back", self.path)
-                return True
-        return False
+        self._search = self._search or Search(self.path, self._known, log.warning)
+        if not self._search.ended(self._open_at):
+            return False
+        self.replugs += 1
+        self._search = None
+        return True
+
+    def _open_at(self, path: str) -> None:
+        self.path = path
+        self.open()

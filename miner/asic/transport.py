@@ -183,12 +183,19 @@ class Search:
         where = "" if self._known is not None else f" under the same name, {path}"
         say(f"{path} has been unplugged: waiting for it to come back{where}")
 
-    def places(self) -> list[str]:
-        """Where to try now."""
-        return find_again(self._known) if self._known is not None else [self._path]
+    def ended(self, open_at: Callable[[str], None]) -> bool:
+        """Look for it once; True when `open_at` has opened it. That gets a path, and raises PortError in vain."""
+        for path in find_again(self._known) if self._known is not None else [self._path]:
+            try:
+                open_at(path)
+            except PortError as error:  # nodes appear before they can be opened
+                self._failed(error)
+            else:
+                self._say(f"{path} is back")
+                return True
+        return False
 
-    def failed(self, error: PortError) -> None:
-        """It was tried in vain."""
+    def _failed(self, error: PortError) -> None:
         text = str(error)
         if not isinstance(error, PortMissing | PortGone) and text not in self._said:
             self._said.add(text)

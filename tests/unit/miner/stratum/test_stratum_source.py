@@ -234,11 +234,14 @@ def test_an_outcast_is_used_where_there_is_no_other_and_forgiven_in_time(monkeyp
         bad.pool.refuse_shares = [20, "?", None]
         await harness.source.submit(share_of(job))
         await harness.until(lambda: bad.connected == 2 and harness.report(0).active)
+        assert harness.source._pools[0].shunned_until > 0.0, "it is an outcast all the same"
         await spare.start()
         await harness.until(lambda: harness.report(1).active)
+        assert bad.connected == 2
         bad.pool.refuse_shares = None
         harness.source._pools[0].shunned_until = 0.0
         await harness.until(lambda: harness.report(0).active)
+        assert bad.connected == 3
 
     play(lambda: Harness(bad.url, spare.url), scenario, bad, spare)
 
